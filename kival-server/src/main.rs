@@ -1,0 +1,2 @@
+//! The kival server program.
+fn main() {}
