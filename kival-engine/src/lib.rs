@@ -1,1 +1,35 @@
-//! kival-engine
+//! kival's storage engine: a Bitcask. Every key is in memory, every value in an append-only, checksummed
+//! log of segments. A write is one sequential append, a read at most one disk read, a restart a scan of
+//! small hint files.
+//!
+//! The engine is a synchronous library with one writer, [`Engine`]; it knows no network and no async
+//! runtime. It runs on a [`fs::FileSystem`]: the operating system's, or one in memory.
+//!
+//! | module | holds | never |
+//! | --- | --- | --- |
+//! | [`engine`] | the writer: staging, commits, reads, databases, maintenance | a byte layout |
+//! | [`keydir`] | the keys in memory | a file, a clock |
+//! | [`format`] | bytes to values and back, as `record_format.md` says | I/O |
+//! | `log` | segments, hints and manifest as files; sync and housekeeping threads | the keydir |
+//! | `recovery` | from files to keydir, at open | a clock |
+//! | `compaction` | merges, and when to do them | a change of the keydir outside the writer |
+//! | [`fs`], [`clock`] | what the engine needs of a machine, as traits | |
+
+mod cache;
+pub mod clock;
+mod compaction;
+pub mod engine;
+pub mod error;
+pub mod format;
+pub mod fs;
+pub mod keydir;
+mod log;
+mod recovery;
+
+pub use compaction::Progress;
+pub use engine::options::{CompactionPolicy, Options, SyncPolicy};
+pub use engine::{ColdRead, Engine, Fetched, KeyEntry, ReadBack, Savepoint, SegmentStats, Stats};
+pub use error::{Corruption, Damage, OpenError, ReadError, WriteError};
+pub use log::segments::SegmentState;
+pub use log::sync::Waker;
+pub use recovery::{OpenReport, TornTail};

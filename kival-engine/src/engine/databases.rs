@@ -1,0 +1,213 @@
+//! Databases, the namespaces behind them, and what each segment holds for them.
+//!
+//! A database is a number that clients use; its keys belong to a namespace. FLUSHDB gives the database
+//! a new namespace, SWAPDB exchanges two: one small record each, whatever the number of keys.
+
+use crate::error::Damage;
+use crate::format::Fields;
+use crate::format::record::record_size;
+use crate::keydir::{Entry, Keydir, Place};
+use std::collections::HashMap;
+
+/// Namespace ids below this belong to the databases of the same numbers, at first.
+pub(crate) const FIRST_ISSUED: u32 = 1 << 16;
+/// The namespace that namespaces records carry.
+pub(crate) const NAMESPACES: u32 = u32::MAX;
+
+/// The keys of one namespace, and how many bytes of each segment they stand on.
+pub(crate) struct Space {
+    pub(crate) namespace: u32,
+    pub(crate) keydir: Keydir,
+    /// Bytes of records that the keydir stands on, by segment slot.
+    live: Vec<u64>,
+}
+
+impl Space {
+    /// An empty space.
+    pub(crate) fn new(namespace: u32) -> Space {
+        Space { namespace, keydir: Keydir::new(random_u64()), live: Vec::new() }
+    }
+
+    /// Counts a record at `place` as live.
+    pub(crate) fn enlist(&mut self, place: Place, bytes: u64) {
+        let slot = place.slot() as usize;
+        if self.live.len() <= slot {
+            self.live.resize(slot + 1, 0);
+        }
+        self.live[slot] += bytes;
+    }
+
+    /// Counts a record at `place` as dead.
+    pub(crate) fn retire(&mut self, place: Place, bytes: u64) {
+        self.live[place.slot() as usize] -= bytes;
+    }
+
+    /// Counts the records of an entry as live.
+    pub(crate) fn enlist_entry(&mut self, key: &[u8], entry: &Entry) {
+        self.enlist(entry.place, record_size(key.len(), entry.value_size as usize));
+        if let Some(change) = entry.change {
+            self.enlist(change.place, record_size(key.len(), 0));
+        }
+    }
+
+    /// Counts the records of an entry as dead.
+    pub(crate) fn retire_entry(&mut self, key: &[u8], entry: &Entry) {
+        self.retire(entry.place, record_size(key.len(), entry.value_size as usize));
+        if let Some(change) = entry.change {
+            self.retire(change.place, record_size(key.len(), 0));
+        }
+    }
+
+    /// Live bytes in the segment at `slot`.
+    pub(crate) fn live_in(&self, slot: u32) -> u64 {
+        self.live.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    /// Live bytes in all segments.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live.iter().sum()
+    }
+}
+
+/// A number that clients cannot guess, for hash seeds and ids.
+pub(crate) fn random_u64() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        // Without the system's source a keyed hasher of the standard library still differs each time.
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(0)
+    })
+}
+
+/// The map from database numbers to namespaces, as a namespaces record holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamespaceMap {
+    pub(crate) next: u32,
+    /// Rising by database; those that are not their own number.
+    pub(crate) moved: Vec<(u32, u32)>,
+}
+
+impl Default for NamespaceMap {
+    fn default() -> Self {
+        NamespaceMap { next: FIRST_ISSUED, moved: Vec::new() }
+    }
+}
+
+impl NamespaceMap {
+    /// The map of these databases, in the order of their numbers.
+    pub(crate) fn of(next: u32, databases: &[Space]) -> NamespaceMap {
+        let numbered = databases.iter().enumerate().map(|(db, space)| (db as u32, space.namespace));
+        NamespaceMap { next, moved: numbered.filter(|(db, namespace)| db != namespace).collect() }
+    }
+
+    /// The namespace of database `db`.
+    pub(crate) fn namespace(&self, db: u32) -> u32 {
+        match self.moved.binary_search_by_key(&db, |&(db, _)| db) {
+            Ok(found) => self.moved[found].1,
+            Err(_) => db,
+        }
+    }
+
+    /// The value of a namespaces record.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = self.next.to_le_bytes().to_vec();
+        out.extend_from_slice(&(self.moved.len() as u32).to_le_bytes());
+        for (db, namespace) in &self.moved {
+            out.extend_from_slice(&db.to_le_bytes());
+            out.extend_from_slice(&namespace.to_le_bytes());
+        }
+        out
+    }
+
+    /// Reads the value of a namespaces record.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<NamespaceMap, Damage> {
+        let mut fields = Fields(bytes);
+        let next = fields.u32()?;
+        let count = fields.u32()?;
+        let mut moved: Vec<(u32, u32)> = Vec::new();
+        for _ in 0..count {
+            let pair = (fields.u32()?, fields.u32()?);
+            if moved.last().is_some_and(|last| last.0 >= pair.0) || pair.0 >= FIRST_ISSUED || pair.1 >= next {
+                return Err(Damage::Field);
+            }
+            moved.push(pair);
+        }
+        if fields.0.is_empty() && next >= FIRST_ISSUED {
+            Ok(NamespaceMap { next, moved })
+        } else {
+            Err(Damage::Field)
+        }
+    }
+}
+
+/// All databases, by number.
+pub(crate) struct Databases {
+    pub(crate) spaces: Vec<Space>,
+    /// The database that has a namespace.
+    by_namespace: HashMap<u32, u32>,
+    pub(crate) next_namespace: u32,
+    /// The newest namespaces record: its sequence, its place and its size.
+    pub(crate) record: Option<(u64, Place, u64)>,
+}
+
+impl Databases {
+    /// Puts loaded namespaces behind their databases; at least `count` databases.
+    pub(crate) fn new(
+        map: &NamespaceMap,
+        mut loaded: HashMap<u32, Space>,
+        count: u32,
+        record: Option<(u64, Place, u64)>,
+    ) -> Databases {
+        let held = loaded.keys().filter(|&&id| id < FIRST_ISSUED && map.namespace(id) == id).max();
+        let count = count.max(held.map_or(0, |id| id + 1)).max(map.moved.last().map_or(0, |last| last.0 + 1));
+        let spaces: Vec<Space> = (0..count)
+            .map(|db| map.namespace(db))
+            .map(|namespace| loaded.remove(&namespace).unwrap_or_else(|| Space::new(namespace)))
+            .collect();
+        let mut databases =
+            Databases { spaces, by_namespace: HashMap::new(), next_namespace: map.next, record };
+        databases.index();
+        databases
+    }
+
+    /// Brings the way back from namespaces to databases up to date.
+    pub(crate) fn index(&mut self) {
+        let pairs = self.spaces.iter().enumerate().map(|(db, space)| (space.namespace, db as u32));
+        self.by_namespace = pairs.collect();
+    }
+
+    /// The space of a namespace, if a database has it.
+    pub(crate) fn of_namespace(&mut self, namespace: u32) -> Option<&mut Space> {
+        let db = *self.by_namespace.get(&namespace)?;
+        Some(&mut self.spaces[db as usize])
+    }
+
+    /// Live bytes in the segment at `slot`.
+    pub(crate) fn live_in(&self, slot: u32) -> u64 {
+        let map = self.record.map_or(0, |(_, place, bytes)| if place.slot() == slot { bytes } else { 0 });
+        self.spaces.iter().map(|space| space.live_in(slot)).sum::<u64>() + map
+    }
+
+    /// Live bytes in all segments.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.spaces.iter().map(Space::live_bytes).sum::<u64>() + self.record.map_or(0, |(_, _, bytes)| bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_goes_both_ways_and_damage_is_refused() {
+        let map = NamespaceMap { next: FIRST_ISSUED + 2, moved: vec![(0, 1), (1, 0), (7, FIRST_ISSUED + 1)] };
+        assert_eq!(NamespaceMap::decode(&map.encode()), Ok(map.clone()));
+        assert_eq!(map.namespace(0), 1);
+        assert_eq!(map.namespace(3), 3);
+        let bytes = map.encode();
+        for cut in 0..bytes.len() {
+            assert!(NamespaceMap::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let unsorted = NamespaceMap { next: FIRST_ISSUED, moved: vec![(2, 1), (1, 2)] };
+        assert!(NamespaceMap::decode(&unsorted.encode()).is_err());
+    }
+}

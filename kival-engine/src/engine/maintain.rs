@@ -1,0 +1,84 @@
+//! What has to be done between turns: taking in the news of the background threads, removing expired
+//! keys, syncing by the clock.
+
+use super::options::SyncPolicy;
+use super::{Engine, Prepare};
+use crate::log::keeper::Job;
+
+/// Time between syncs under [`SyncPolicy::EverySecond`], in milliseconds.
+const SYNC_EVERY: u64 = 1000;
+
+impl Engine {
+    /// Takes in the news of background threads, and gives them their next work: a bounded amount, so that
+    /// a caller can put it between any two turns. To be called when the waker was called, and about ten
+    /// times a second. Nothing may be staged.
+    pub fn maintain(&mut self) {
+        debug_assert_eq!(self.staged_bytes(), 0, "maintenance stands between turns");
+        while let Some(news) = self.keeper.news() {
+            self.take_in(news);
+        }
+        if self.poison.is_none()
+            && let Some(cause) = self.syncer.failure()
+        {
+            tracing::error!(%cause, "nothing is written any more until the store is opened again");
+            self.poison = Some(cause);
+        }
+        self.deletes.settle(self.syncer.durable_sequence());
+        let due = self.now_ms >= self.last_sync_ms + SYNC_EVERY || self.now_ms < self.last_sync_ms;
+        if self.options.sync == SyncPolicy::EverySecond && due {
+            self.request_sync();
+        }
+        if self.active.end > self.active.header_size {
+            self.roll_if_full();
+        }
+        self.seal_next();
+        self.answer_merge();
+        self.consider_compaction();
+    }
+
+    /// Removes up to `most` keys whose time has come; gives how many there were. The tombstones are staged:
+    /// commit them.
+    pub fn expire(&mut self, most: usize) -> usize {
+        let mut removed = 0;
+        for db in 0..self.databases.spaces.len() as u32 {
+            while removed < most {
+                let first = self.databases.spaces[db as usize].keydir.first_expiring();
+                let Some((_, key)) = first.filter(|(expiry, _)| *expiry <= self.now_ms) else { break };
+                let key = key.to_vec();
+                if self.bury(db, &key).is_err() {
+                    return removed;
+                }
+                removed += 1;
+                self.expired += 1;
+            }
+        }
+        removed
+    }
+
+    /// Asks for the active segment to be closed, so that it can be merged.
+    pub(crate) fn ask_to_roll(&mut self) {
+        if self.active.end == self.active.header_size {
+            return;
+        }
+        match self.prepare {
+            Prepare::Idle => self.ask_to_prepare(),
+            Prepare::Asked => {}
+            Prepare::Ready(_) => {
+                self.roll();
+            }
+        }
+    }
+
+    /// Asks for the next segment.
+    pub(super) fn ask_to_prepare(&mut self) {
+        if self.may_retry() {
+            self.prepare = Prepare::Asked;
+            self.keeper.ask(Job::Prepare);
+        }
+    }
+
+    /// Whether the active segment holds records up to `sequence`.
+    pub(crate) fn active_holds(&self, sequence: u64) -> bool {
+        self.active.end > self.active.header_size && self.active.first_sequence <= sequence
+    }
+}

@@ -1,0 +1,405 @@
+//! The engine: one writer over the log and the keydir.
+//!
+//! [`Engine`] is a synchronous structure for one owner. What lies between two calls of
+//! [`Engine::commit`] is one append group: it reaches the log whole or not at all. Background threads
+//! sync, seal and compact; they never touch the keydir. Their news is taken in by [`Engine::maintain`].
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `mod.rs` | the structure, opening and closing |
+//! | `write.rs` | staging records, savepoints, the append |
+//! | `read.rs` | entries, values, cold reads, iteration |
+//! | `absence.rs` | what the absence of a key depends on |
+//! | `databases.rs` | databases, namespaces, live bytes |
+//! | `maintain.rs` | taking in news, expiry, syncs by the clock |
+//! | `stats.rs` | what there is to know about a store |
+
+pub(crate) mod absence;
+pub(crate) mod databases;
+mod maintain;
+pub(crate) mod options;
+mod read;
+mod stats;
+mod write;
+
+pub use read::{ColdRead, Fetched, ReadBack};
+pub use stats::{SegmentStats, Stats};
+pub use write::Savepoint;
+
+use crate::cache::ValueCache;
+use crate::compaction::Compactor;
+use crate::error::{OpenError, WriteError};
+use crate::format::group::Position;
+use crate::fs::LockGuard;
+use crate::keydir::Entry;
+use crate::log::Home;
+use crate::log::keeper::{Job, Keeper, News, Prepared};
+use crate::log::segments::{Segment, SegmentState, Segments};
+use crate::log::sync::{DurableMark, Syncer};
+use crate::recovery::{self, OpenReport};
+use absence::RecentDeletes;
+use databases::Databases;
+use options::Options;
+use std::collections::VecDeque;
+use write::Stage;
+
+/// Time before housekeeping that failed is tried again, in milliseconds.
+const RETRY_AFTER: u64 = 1000;
+
+/// A store, opened for its one writer.
+///
+/// ```
+/// use kival_engine::{Engine, Options};
+///
+/// let (mut engine, _report) = Engine::open(Options::in_memory())?;
+/// engine.put(0, b"greeting", b"hello", 0)?;
+/// engine.put(0, b"farewell", b"bye", 0)?;
+/// engine.commit()?; // both or, after a crash, neither
+/// engine.sync()?; // on disk
+/// assert_eq!(engine.get(0, b"greeting")?.as_deref(), Some(&b"hello"[..]));
+/// engine.delete(0, b"greeting")?;
+/// engine.commit()?;
+/// assert_eq!(engine.get(0, b"greeting")?, None);
+/// engine.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Engine {
+    pub(crate) options: Options,
+    pub(crate) home: Home,
+    pub(crate) segments: Segments,
+    pub(crate) databases: Databases,
+    cache: ValueCache,
+    active: Active,
+    stage: Stage,
+    /// The next number to be issued.
+    next_sequence: u64,
+    /// No number above this may be issued: the manifest's promise.
+    sequence_limit: u64,
+    limit_asked: bool,
+    /// The sequence of the last record in the log.
+    pub(crate) last_logged: u64,
+    /// Where that record's group ends. Not the start of a segment that is still empty: a watermark there
+    /// would not say how long the segment before it is.
+    log_end: Position,
+    /// Wall time of the current turn, in milliseconds.
+    now_ms: u64,
+    deletes: RecentDeletes,
+    /// Why nothing can be written any more.
+    poison: Option<String>,
+    pub(crate) syncer: Syncer,
+    durable: DurableMark,
+    /// The highest sequence that a sync was asked for.
+    pub(crate) sync_asked: u64,
+    last_sync_ms: u64,
+    keeper: Keeper,
+    prepare: Prepare,
+    /// Full segments, oldest first; the keeper seals one at a time.
+    pub(crate) sealing: VecDeque<u32>,
+    /// Whether the keeper is at the oldest of them.
+    seal_asked: bool,
+    /// Housekeeping that failed is not tried again before this time, in Unix milliseconds.
+    retry_ms: u64,
+    pub(crate) compactor: Compactor,
+    expired: u64,
+    /// Where small records are read into.
+    scratch: Vec<u8>,
+    /// Held until everything else is gone.
+    _lock: Box<dyn LockGuard>,
+}
+
+/// The segment that the writer appends to.
+struct Active {
+    slot: u32,
+    id: u64,
+    header_size: u64,
+    /// The first number that can stand in it.
+    first_sequence: u64,
+    /// Where the next group goes.
+    end: u64,
+    /// Up to where disk space is reserved.
+    reserved: u64,
+    /// Whether the file system can reserve at all.
+    can_reserve: bool,
+    /// Earlier segments that hold groups not yet synced.
+    unsynced: Vec<u32>,
+}
+
+/// The next segment.
+enum Prepare {
+    /// Not asked for yet.
+    Idle,
+    /// The keeper is at it.
+    Asked,
+    /// It is ready.
+    Ready(Prepared),
+}
+
+/// An expiry, an access clock, a size: what is known of a live key without reading its value.
+pub type KeyEntry = Entry;
+
+impl Engine {
+    /// Opens the store in `options.dir`, or creates it, and says what was found.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the directory is then as it was, but for files of interrupted work.
+    pub fn open(mut options: Options) -> Result<(Engine, OpenReport), OpenError> {
+        options.sanitize();
+        let mut opened = recovery::open(&options)?;
+        let failed =
+            |source| OpenError::Io { action: "start a thread for", path: options.dir.clone(), source };
+        let syncer = Syncer::start(opened.durable.clone(), options.waker.clone()).map_err(failed)?;
+        let keeper = Keeper::start(opened.home.clone(), options.waker.clone()).map_err(failed)?;
+        for id in &opened.without_hint {
+            if let Some((_, segment)) = opened.segments.iter().find(|(_, segment)| segment.id == *id) {
+                let (id, file, length) = (segment.id, segment.file.clone(), segment.bytes);
+                keeper.ask(Job::WriteHint { id, file, length });
+            }
+        }
+        let active = Active::begin(&opened.active, &mut opened.segments, &opened.home, opened.next_sequence);
+        let compactor = Compactor::new(&opened.home, options.waker.clone());
+        let mut engine = Engine {
+            cache: ValueCache::new(options.cache_size),
+            stage: Stage::default(),
+            next_sequence: opened.next_sequence,
+            sequence_limit: opened.home.manifest.get().sequence_limit,
+            limit_asked: false,
+            last_logged: opened.last_logged,
+            log_end: opened.durable.get().position,
+            now_ms: 0,
+            deletes: RecentDeletes::default(),
+            poison: None,
+            durable: opened.durable,
+            sync_asked: opened.next_sequence - 1,
+            last_sync_ms: 0,
+            prepare: Prepare::Idle,
+            sealing: VecDeque::new(),
+            seal_asked: false,
+            retry_ms: 0,
+            expired: 0,
+            scratch: Vec::new(),
+            segments: opened.segments,
+            databases: opened.databases,
+            home: opened.home,
+            _lock: opened.lock,
+            options,
+            active,
+            syncer,
+            keeper,
+            compactor,
+        };
+        engine.tick();
+        Ok((engine, opened.report))
+    }
+
+    /// Reads the clock for the turn that begins; everything until the next call happens at that time.
+    /// Returns it, in Unix milliseconds.
+    pub fn tick(&mut self) -> u64 {
+        self.now_ms = self.options.clock.now_ms();
+        self.now_ms
+    }
+
+    /// The time of this turn, in Unix milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Number of databases.
+    pub fn databases(&self) -> u32 {
+        self.databases.spaces.len() as u32
+    }
+
+    /// Asks for a sync of all that is committed, without waiting for it; [`Self::durable_sequence`]
+    /// tells when it is done.
+    pub fn request_sync(&mut self) {
+        if self.sync_asked < self.last_logged {
+            self.ask_sync();
+        }
+    }
+
+    /// Waits until all that is committed is on disk.
+    ///
+    /// # Errors
+    /// [`WriteError::Poisoned`] if it could not be made durable.
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        self.request_sync();
+        let synced = self.syncer.waiter().wait(self.sync_asked);
+        synced.map_err(|cause| {
+            self.poison.get_or_insert(cause.clone());
+            WriteError::Poisoned { cause }
+        })
+    }
+
+    /// The highest sequence that is on disk with everything before it.
+    pub fn durable_sequence(&self) -> u64 {
+        self.syncer.durable_sequence()
+    }
+
+    /// The highest sequence used so far, committed or staged.
+    pub fn last_sequence(&self) -> u64 {
+        self.next_sequence - 1
+    }
+
+    /// Why writes are refused until the store is opened again, if they are.
+    pub fn poisoned(&self) -> Option<&str> {
+        self.poison.as_deref()
+    }
+
+    /// Changes when appends are made durable.
+    pub fn set_sync_policy(&mut self, policy: options::SyncPolicy) {
+        self.options.sync = policy;
+    }
+
+    /// Changes the size at which the next segments are full, in bytes.
+    pub fn set_segment_size(&mut self, bytes: u64) {
+        self.options.segment_size = bytes;
+        self.options.sanitize();
+    }
+
+    /// Changes the budget of the value cache, in bytes, and empties it if that is a change.
+    pub fn set_cache_size(&mut self, bytes: u64) {
+        if self.options.cache_size != bytes {
+            self.options.cache_size = bytes;
+            self.cache.resize(bytes);
+        }
+    }
+
+    /// Changes when compaction begins by itself.
+    pub fn set_compaction(&mut self, policy: options::CompactionPolicy) {
+        self.options.compaction = policy;
+    }
+
+    /// Closes the store: everything staged is committed, everything committed synced, every segment
+    /// sealed with its hint, so that the next open is fast.
+    ///
+    /// # Errors
+    /// What kept it from closing cleanly. The next open then recovers as after a crash.
+    pub fn close(mut self) -> Result<(), WriteError> {
+        self.commit()?;
+        self.sync()?;
+        if let Some(cause) = self.poison.clone() {
+            // What the files hold is for recovery to judge.
+            return Err(WriteError::Poisoned { cause });
+        }
+        self.compactor.stop();
+        let news = self.keeper.finish();
+        news.into_iter().for_each(|news| self.take_in(news));
+        let failed = |error: std::io::Error| WriteError::Append { cause: error.to_string() };
+        while let Some(slot) = self.sealing.pop_front() {
+            self.seal_now(slot).map_err(failed)?;
+        }
+        let active = self.active.slot;
+        if self.active.end > self.active.header_size {
+            self.seal_now(active).map_err(failed)?;
+        }
+        let last = self.last_sequence();
+        let (chain, mut empty) = (self.last_logged, Vec::new());
+        let update = self.home.manifest.update(|manifest| {
+            empty = manifest.segments.iter().filter(|entry| entry.sealed.is_none()).map(|e| e.id).collect();
+            manifest.segments.retain(|entry| entry.sealed.is_some());
+            manifest.sequence_limit = last;
+            manifest.chain = chain;
+        });
+        update.map_err(failed)?;
+        for id in empty {
+            // The manifest does not name it any more: what stays is removed at the next open.
+            let _ = self.home.fs.remove(&self.home.dir.join(crate::format::segment::file_name(id)));
+        }
+        Ok(())
+    }
+
+    fn seal_now(&mut self, slot: u32) -> std::io::Result<()> {
+        let segment = self.segments.get(slot);
+        let header_size = crate::format::segment::HEADER as u64;
+        let (id, file, length) = (segment.id, segment.file.clone(), segment.bytes);
+        crate::log::keeper::seal(&self.home, id, &file, header_size, length).map(|_| ())
+    }
+
+    /// Asks the syncer to cover all that is appended.
+    fn ask_sync(&mut self) {
+        let slots = self.active.unsynced.iter().chain([&self.active.slot]);
+        let files = slots.map(|&slot| self.segments.get(slot).file.clone()).collect();
+        self.active.unsynced.clear();
+        self.sync_asked = self.last_logged;
+        self.last_sync_ms = self.now_ms;
+        let upto = crate::log::sync::Mark { sequence: self.last_logged, position: self.log_end };
+        self.syncer.request(crate::log::sync::SyncRequest { files, upto });
+    }
+
+    /// Takes in what the keeper has done.
+    fn take_in(&mut self, news: News) {
+        match news {
+            News::Prepared(prepared) => self.prepare = Prepare::Ready(prepared),
+            News::Sealed { id, summary } => {
+                self.seal_asked = false;
+                if let Some(slot) = self.segments.slot_of(id) {
+                    self.sealing.retain(|&other| other != slot);
+                    let segment = self.segments.get_mut(slot);
+                    segment.state = SegmentState::Sealed;
+                    segment.summary = summary;
+                }
+                self.seal_next();
+            }
+            News::LimitRaised(limit) => {
+                self.sequence_limit = limit;
+                self.limit_asked = false;
+            }
+            News::HintWritten => {}
+            News::Failed { job, cause } => {
+                tracing::error!(%cause, ?job, "housekeeping failed; it will be tried again");
+                self.retry_ms = self.now_ms + RETRY_AFTER;
+                match job {
+                    Job::Prepare => self.prepare = Prepare::Idle,
+                    Job::RaiseLimit(_) => self.limit_asked = false,
+                    Job::Seal { .. } => self.seal_asked = false,
+                    // Made anew at the next open.
+                    Job::WriteHint { .. } => {}
+                }
+            }
+        }
+    }
+
+    /// Whether housekeeping may be asked for, or failed a moment ago.
+    fn may_retry(&self) -> bool {
+        self.now_ms >= self.retry_ms || self.now_ms + RETRY_AFTER < self.retry_ms
+    }
+
+    /// Hands the oldest full segment to the keeper, one at a time.
+    fn seal_next(&mut self) {
+        if self.seal_asked || !self.may_retry() {
+            return;
+        }
+        if let Some(&slot) = self.sealing.front() {
+            // Only the syncer syncs the log: of two that do, one alone would hear of a failure.
+            self.request_sync();
+            self.seal_asked = true;
+            let durable = (self.syncer.waiter(), self.sync_asked);
+            let segment = self.segments.get(slot);
+            self.keeper.ask(Job::Seal {
+                id: segment.id,
+                file: segment.file.clone(),
+                header_size: crate::format::segment::HEADER as u64,
+                length: segment.bytes,
+                durable,
+            });
+        }
+    }
+}
+
+impl Active {
+    /// Begins to append to a prepared segment.
+    fn begin(prepared: &Prepared, segments: &mut Segments, home: &Home, first_sequence: u64) -> Active {
+        let header_size = prepared.header_size;
+        let file = prepared.file.clone();
+        let segment = Segment::new(&home.dir, prepared.id, file, SegmentState::Active, header_size);
+        Active {
+            slot: segments.insert(segment),
+            id: prepared.id,
+            header_size,
+            first_sequence,
+            end: header_size,
+            reserved: header_size,
+            can_reserve: true,
+            unsynced: Vec::new(),
+        }
+    }
+}

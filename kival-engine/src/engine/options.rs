@@ -1,0 +1,87 @@
+//! What a store is opened with.
+
+use crate::clock::{Clock, SystemClock};
+use crate::fs::{FileSystem, MemoryFs, RealFs};
+use crate::log::sync::Waker;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// When an append is made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncPolicy {
+    /// A sync is asked for at each commit; a writer that waits for it has lost nothing in a power cut.
+    #[default]
+    Always,
+    /// A sync is asked for once a second, by [`crate::Engine::maintain`].
+    EverySecond,
+    /// The operating system decides.
+    No,
+}
+
+/// When compaction begins by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionPolicy {
+    /// Dead bytes that the log may hold, in percent of the live ones; 0 turns compaction off.
+    /// Default 100. Compaction begins at half of it, so that the log stays below it while it runs.
+    pub percentage: u32,
+    /// A log smaller than this, in bytes, is left alone. Default 64 MiB.
+    pub min_size: u64,
+}
+
+impl Default for CompactionPolicy {
+    fn default() -> Self {
+        CompactionPolicy { percentage: 100, min_size: 64 << 20 }
+    }
+}
+
+/// What a store is opened with. Those fields that [`crate::Engine`] has a setter for can change later.
+#[derive(Clone)]
+pub struct Options {
+    /// The data directory; it is created if it is missing.
+    pub dir: PathBuf,
+    /// Where the directory lies. Default: the operating system's file system.
+    pub fs: Arc<dyn FileSystem>,
+    /// Tells the time. Default: the machine's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Number of databases, at most 65,536. Default 16. A store may hold more from an earlier time.
+    pub databases: u32,
+    /// A segment is full when it has this many bytes. Default 256 MiB, at least 4 KiB.
+    pub segment_size: u64,
+    /// Bytes of values kept in memory. Default 64 MiB; 0 keeps none.
+    pub cache_size: u64,
+    /// When appends are made durable. Default: always.
+    pub sync: SyncPolicy,
+    /// When compaction begins by itself.
+    pub compaction: CompactionPolicy,
+    /// Called from background threads when [`crate::Engine::maintain`] has something to do or a sync
+    /// has ended. Default: nothing.
+    pub waker: Waker,
+}
+
+impl Options {
+    /// The defaults for a store in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Options {
+        Options {
+            dir: dir.into(),
+            fs: Arc::new(RealFs),
+            clock: Arc::new(SystemClock),
+            databases: 16,
+            segment_size: 256 << 20,
+            cache_size: 64 << 20,
+            sync: SyncPolicy::default(),
+            compaction: CompactionPolicy::default(),
+            waker: Arc::new(|| {}),
+        }
+    }
+
+    /// The defaults for a store that lives in memory only.
+    pub fn in_memory() -> Options {
+        Options { fs: Arc::new(MemoryFs::default()), ..Options::new("/memory") }
+    }
+
+    /// Brings every value into its range.
+    pub fn sanitize(&mut self) {
+        self.databases = self.databases.clamp(1, 1 << 16);
+        self.segment_size = self.segment_size.clamp(4 << 10, 1 << 38);
+    }
+}

@@ -1,0 +1,217 @@
+//! Reading: entries from the keydir, values from memory, from the page cache or from the disk.
+
+use super::Engine;
+use crate::error::{Corruption, Damage, ReadError};
+use crate::format::record::{self, HEADER, Kind, Record, record_size};
+use crate::fs::{File, read_full_at};
+use crate::keydir::Entry;
+use bytes::Bytes;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Records up to this size are read into a buffer that is used again.
+const SCRATCH: usize = 64 << 10;
+
+/// A value, or what has to be read to have it.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The value.
+    Value(Bytes),
+    /// It is on disk and not in the page cache: [`ColdRead::read`] it on a thread that may wait.
+    Cold(ColdRead),
+}
+
+/// A read that waits for the disk. It needs nothing of the engine, so it can be done on any thread.
+#[derive(Debug, Clone)]
+pub struct ColdRead {
+    file: Arc<dyn File>,
+    path: Arc<PathBuf>,
+    offset: u64,
+    size: u64,
+    namespace: u32,
+    key: Box<[u8]>,
+    sequence: u64,
+}
+
+/// A value that was read for a waiting command.
+#[derive(Debug)]
+pub struct ReadBack {
+    sequence: u64,
+    value: Bytes,
+}
+
+impl ColdRead {
+    /// Reads the record from disk and checks it.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk fails or what it holds is not the record.
+    pub fn read(&self) -> Result<ReadBack, ReadError> {
+        let mut bytes = vec![0; self.size as usize];
+        let read = read_full_at(&*self.file, &mut bytes, self.offset)
+            .map_err(|source| ReadError::Io { path: self.path.to_path_buf(), source })?;
+        bytes.truncate(read);
+        let value = match check(&bytes, self.namespace, &self.key, self.sequence) {
+            Ok(record) => bytes.len() - record.value.len(),
+            Err(damage) => return Err(self.corruption(damage).into()),
+        };
+        Ok(ReadBack { sequence: self.sequence, value: Bytes::from(bytes).slice(value..) })
+    }
+
+    /// Whether both read the same record.
+    pub fn is_same(&self, other: &ColdRead) -> bool {
+        self.sequence == other.sequence
+    }
+
+    fn corruption(&self, damage: Damage) -> Corruption {
+        Corruption { file: self.path.to_path_buf(), offset: self.offset, damage }
+    }
+}
+
+/// The record in `bytes`, if it is sound and the one that the keydir means.
+fn check<'a>(bytes: &'a [u8], namespace: u32, key: &[u8], sequence: u64) -> Result<Record<'a>, Damage> {
+    let record = record::decode(bytes)?;
+    let meant = record.header.kind == Kind::Value
+        && record.header.namespace == namespace
+        && record.header.sequence == sequence
+        && record.key == key;
+    if meant { Ok(record) } else { Err(Damage::Misplaced) }
+}
+
+impl Engine {
+    /// What is known of a live key. A key that has expired is removed on the way, and is none; where
+    /// nothing can be written it is only hidden.
+    pub fn entry(&mut self, db: u32, key: &[u8]) -> Option<Entry> {
+        let entry = self.databases.spaces[db as usize].keydir.get(key)?;
+        if entry.expiry != 0 && entry.expiry <= self.now_ms {
+            // Refused where nothing can be written: the key stays hidden all the same.
+            if self.bury(db, key).is_ok() {
+                self.expired += 1;
+            }
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// As [`Self::entry`], and notes the time of access.
+    pub fn touch(&mut self, db: u32, key: &[u8]) -> Option<Entry> {
+        let entry = self.entry(db, key)?;
+        let clock = (self.now_ms / 1000) as u32 & 0xff_ffff;
+        if entry.access != clock {
+            self.databases.spaces[db as usize].keydir.touch(key, clock);
+        }
+        Some(entry)
+    }
+
+    /// The value of a key, given its entry, without waiting for the disk.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the record cannot be read or is not what was written.
+    pub fn fetch(&mut self, db: u32, key: &[u8], entry: &Entry) -> Result<Fetched, ReadError> {
+        if let Some(value) = self.cache.get(entry.sequence) {
+            return Ok(Fetched::Value(value));
+        }
+        let size = record_size(key.len(), entry.value_size as usize);
+        let (slot, offset) = (entry.place.slot(), entry.place.offset());
+        let value_at = HEADER + key.len();
+        if slot == self.active.slot && offset >= self.active.end {
+            let staged = self.stage.at((offset - self.active.end) as usize);
+            let record = staged.and_then(|bytes| bytes.get(value_at..size as usize));
+            return Ok(Fetched::Value(Bytes::copy_from_slice(record.expect("it was staged in this turn"))));
+        }
+        let segment = self.segments.get(slot);
+        let namespace = self.databases.spaces[db as usize].namespace;
+        let io = |source| ReadError::Io { path: segment.path.to_path_buf(), source };
+        let corrupt = |damage| ReadError::from(segment.corruption(offset, damage));
+        let mut own = Vec::new();
+        let small = size as usize <= SCRATCH;
+        let buffer = if small { &mut self.scratch } else { &mut own };
+        buffer.resize(size as usize, 0);
+        match segment.file.read_at_cached(buffer, offset).map_err(io)? {
+            Some(read) => {
+                let record = check(&buffer[..read], namespace, key, entry.sequence).map_err(corrupt)?;
+                if small {
+                    self.cache.insert(entry.sequence, record.value);
+                    return Ok(Fetched::Value(Bytes::copy_from_slice(record.value)));
+                }
+                Ok(Fetched::Value(Bytes::from(own).slice(value_at..)))
+            }
+            None => Ok(Fetched::Cold(ColdRead {
+                file: segment.file.clone(),
+                path: segment.path.clone(),
+                offset,
+                size,
+                namespace,
+                key: key.into(),
+                sequence: entry.sequence,
+            })),
+        }
+    }
+
+    /// Holds a value that a [`ColdRead`] has brought, until [`Self::unpin`].
+    pub fn pin(&mut self, read: ReadBack) {
+        self.cache.pin(read.sequence, read.value);
+    }
+
+    /// Lets all held values go.
+    pub fn unpin(&mut self) {
+        self.cache.unpin();
+    }
+
+    /// The value of a key, waiting for the disk if need be.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn get(&mut self, db: u32, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        let Some(entry) = self.touch(db, key) else { return Ok(None) };
+        match self.fetch(db, key, &entry)? {
+            Fetched::Value(value) => Ok(Some(value)),
+            Fetched::Cold(cold) => Ok(Some(cold.read()?.value)),
+        }
+    }
+
+    /// The sequence that must be durable before a client may be told that this key is absent.
+    pub fn absence(&self, db: u32, key: &[u8]) -> u64 {
+        self.deletes.dependency(self.databases.spaces[db as usize].namespace, key)
+    }
+
+    /// Number of keys in a database, those included that have expired and were not looked at since.
+    pub fn key_count(&self, db: u32) -> usize {
+        self.databases.spaces[db as usize].keydir.len()
+    }
+
+    /// Number of keys with an expiry.
+    pub fn expiring_count(&self, db: u32) -> usize {
+        self.databases.spaces[db as usize].keydir.expires()
+    }
+
+    /// Mean time to live of the keys with an expiry, in milliseconds, estimated.
+    pub fn average_ttl(&self, db: u32) -> u64 {
+        self.databases.spaces[db as usize].keydir.average_ttl(self.now_ms)
+    }
+
+    /// Goes through the keys of a database, about `count` of them, beginning at `cursor` (0 at first);
+    /// gives the cursor to go on with, 0 at the end. A key that is there from the first call to the last
+    /// is seen at least once, whatever happens in between. Expired keys are passed over.
+    pub fn scan(&self, db: u32, cursor: u64, count: usize, mut see: impl FnMut(&[u8], &Entry)) -> u64 {
+        let now = self.now_ms;
+        let keydir = &self.databases.spaces[db as usize].keydir;
+        let mut live = |key: &[u8], entry: &Entry| {
+            if entry.expiry == 0 || entry.expiry > now {
+                see(key, entry);
+            }
+        };
+        keydir.scan(cursor, &mut live, count)
+    }
+
+    /// A key near a random point; it may have expired.
+    pub fn random_key(&self, db: u32, random: u64) -> Option<Vec<u8>> {
+        self.databases.spaces[db as usize].keydir.random(random).map(|(key, _)| key.to_vec())
+    }
+
+    /// All live keys of a database with their entries, in no particular order.
+    pub fn iter(&self, db: u32) -> impl Iterator<Item = (&[u8], Entry)> {
+        let now = self.now_ms;
+        let entries = self.databases.spaces[db as usize].keydir.iter();
+        entries.filter(move |(_, entry)| entry.expiry == 0 || entry.expiry > now)
+    }
+}

@@ -1,0 +1,519 @@
+//! Staging records and appending them: one group for each commit.
+//!
+//! A record that is staged shows in the keydir at once, so that what follows in the same turn sees it.
+//! Each change is remembered until the commit: a [`Savepoint`] takes one command back, a failed append
+//! takes all back. Disk space is reserved when a record is staged, so that a lack of it is known before
+//! anything has been promised.
+
+use super::databases::{Databases, NAMESPACES, NamespaceMap, Space};
+use super::{Active, Engine, Prepare};
+use crate::error::WriteError;
+use crate::format::group::{self, GroupHeader, Position};
+use crate::format::record::{self, Header, Kind, record_size};
+use crate::format::{MAX_BLOB, MAX_SEQUENCE};
+use crate::fs::write_all_at;
+use crate::keydir::{Entry, ExpiryChange, Place};
+use crate::log::keeper::{Job, SEQUENCE_RESERVE};
+use crate::log::segments::SegmentState;
+use std::io;
+
+/// Disk space is reserved in steps of this size, or of a quarter of a segment.
+const RESERVE_STEP: u64 = 16 << 20;
+
+/// Records waiting for the commit, and how to take them back.
+#[derive(Default)]
+pub(crate) struct Stage {
+    /// The group as it will stand in the log, its header not yet filled in.
+    bytes: Vec<u8>,
+    /// The records' CRC fields, one after another.
+    crcs: Vec<u8>,
+    records: u32,
+    first_sequence: u64,
+    undo: Vec<Undo>,
+}
+
+/// How a change is taken back.
+enum Undo {
+    /// A key's entry was changed; its key stands in the staged bytes.
+    Key { db: u32, key_at: usize, key_size: usize, before: Option<Entry> },
+    /// The databases got other namespaces: those spaces that were exchanged for others, and the record
+    /// that counted.
+    Map { replaced: Vec<(u32, Space)>, next_namespace: u32, record: Option<(u64, Place, u64)> },
+    /// Two databases were exchanged.
+    Swap { first: u32, second: u32, record: Option<(u64, Place, u64)> },
+}
+
+/// A point inside a turn to which its changes can be taken back.
+#[derive(Debug, Clone, Copy)]
+pub struct Savepoint {
+    bytes: usize,
+    crcs: usize,
+    records: u32,
+    undo: usize,
+    next_sequence: u64,
+}
+
+/// A record about to be staged.
+struct Draft<'a> {
+    kind: Kind,
+    namespace: u32,
+    key: &'a [u8],
+    value: &'a [u8],
+    expiry: u64,
+    data_type: u8,
+}
+
+/// Where a staged record will stand.
+struct Staged {
+    sequence: u64,
+    place: Place,
+    key_at: usize,
+}
+
+impl Engine {
+    /// Sets the value of a key in database `db`, with an expiry in Unix milliseconds, 0 for none. Gives
+    /// the record's sequence.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing has changed then.
+    pub fn put(&mut self, db: u32, key: &[u8], value: &[u8], expiry: u64) -> Result<u64, WriteError> {
+        let namespace = self.databases.spaces[db as usize].namespace;
+        let draft = Draft { kind: Kind::Value, namespace, key, value, expiry, data_type: 0 };
+        let staged = self.stage(&draft)?;
+        let entry = Entry {
+            place: staged.place,
+            sequence: staged.sequence,
+            value_size: value.len() as u32,
+            data_type: 0,
+            access: 0,
+            expiry,
+            change: None,
+        };
+        let space = &mut self.databases.spaces[db as usize];
+        let before = space.keydir.insert(key, entry);
+        space.enlist(entry.place, record_size(key.len(), value.len()));
+        if let Some(before) = &before {
+            space.retire_entry(key, before);
+            self.cache.remove(before.sequence);
+        }
+        self.cache.insert(staged.sequence, value);
+        self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before });
+        Ok(staged.sequence)
+    }
+
+    /// Removes a key; `false` if there is none. A key that has expired is removed and counts as none.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing has changed then.
+    pub fn delete(&mut self, db: u32, key: &[u8]) -> Result<bool, WriteError> {
+        match self.databases.spaces[db as usize].keydir.get(key) {
+            Some(entry) => {
+                self.bury(db, key)?;
+                Ok(entry.expiry == 0 || entry.expiry > self.now_ms)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Stages the tombstone of a key that is in the keydir.
+    pub(super) fn bury(&mut self, db: u32, key: &[u8]) -> Result<(), WriteError> {
+        let namespace = self.databases.spaces[db as usize].namespace;
+        let draft = Draft { kind: Kind::Tombstone, namespace, key, value: b"", expiry: 0, data_type: 0 };
+        let staged = self.stage(&draft)?;
+        let space = &mut self.databases.spaces[db as usize];
+        let before = space.keydir.remove(key);
+        if let Some(before) = &before {
+            space.retire_entry(key, before);
+            self.cache.remove(before.sequence);
+        }
+        self.deletes.push(namespace, key, staged.sequence);
+        self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before });
+        Ok(())
+    }
+
+    /// Changes the expiry of a key without writing its value again: Unix milliseconds, 0 for none.
+    /// `false` if there is no such key.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing has changed then.
+    pub fn set_expiry(&mut self, db: u32, key: &[u8], expiry: u64) -> Result<bool, WriteError> {
+        // A key that has expired is none: a new expiry must not bring it back.
+        let Some(before) = self.entry(db, key) else { return Ok(false) };
+        let namespace = self.databases.spaces[db as usize].namespace;
+        let draft = Draft { kind: Kind::Expiry, namespace, key, value: b"", expiry, data_type: 0 };
+        let staged = self.stage(&draft)?;
+        let change = ExpiryChange { sequence: staged.sequence, place: staged.place };
+        let space = &mut self.databases.spaces[db as usize];
+        space.keydir.insert(key, Entry { expiry, change: Some(change), ..before });
+        if let Some(older) = before.change {
+            space.retire(older.place, record_size(key.len(), 0));
+        }
+        space.enlist(change.place, record_size(key.len(), 0));
+        let before = Some(before);
+        self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before });
+        Ok(true)
+    }
+
+    /// Removes all keys of these databases: one record, whatever the number of keys.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing has changed then.
+    pub fn flush(&mut self, databases: &[u32]) -> Result<(), WriteError> {
+        let holding: Vec<u32> = databases.iter().copied().filter(|&db| self.key_count(db) > 0).collect();
+        if holding.is_empty() {
+            return Ok(());
+        }
+        let (next_namespace, record) = (self.databases.next_namespace, self.databases.record);
+        let mut replaced = Vec::new();
+        for &db in &holding {
+            let fresh = Space::new(self.databases.next_namespace);
+            self.databases.next_namespace += 1;
+            replaced.push((db, std::mem::replace(&mut self.databases.spaces[db as usize], fresh)));
+        }
+        self.databases.index();
+        let undo = Undo::Map { replaced, next_namespace, record };
+        let sequence = self.stage_map(undo)?;
+        self.deletes.push_all(sequence);
+        Ok(())
+    }
+
+    /// Exchanges the keys of two databases.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing has changed then.
+    pub fn swap(&mut self, first: u32, second: u32) -> Result<(), WriteError> {
+        if first == second {
+            return Ok(());
+        }
+        let record = self.databases.record;
+        self.databases.swap(first, second);
+        let sequence = self.stage_map(Undo::Swap { first, second, record })?;
+        self.deletes.push_all(sequence);
+        Ok(())
+    }
+
+    /// Stages the map of the databases as they are now; takes `undo` back if that fails.
+    fn stage_map(&mut self, undo: Undo) -> Result<u64, WriteError> {
+        let map = NamespaceMap::of(self.databases.next_namespace, &self.databases.spaces).encode();
+        let draft = Draft {
+            kind: Kind::Namespaces,
+            namespace: NAMESPACES,
+            key: b"",
+            value: &map,
+            expiry: 0,
+            data_type: 0,
+        };
+        match self.stage(&draft) {
+            Ok(staged) => {
+                let bytes = record_size(0, map.len());
+                self.databases.record = Some((staged.sequence, staged.place, bytes));
+                self.stage.undo.push(undo);
+                Ok(staged.sequence)
+            }
+            Err(error) => {
+                self.databases.take_back(undo);
+                Err(error)
+            }
+        }
+    }
+
+    /// Bytes staged since the last commit.
+    pub fn staged_bytes(&self) -> usize {
+        self.stage.bytes.len()
+    }
+
+    /// Marks this point of the turn.
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint {
+            bytes: self.stage.bytes.len(),
+            crcs: self.stage.crcs.len(),
+            records: self.stage.records,
+            undo: self.stage.undo.len(),
+            next_sequence: self.next_sequence,
+        }
+    }
+
+    /// Takes back everything staged since `savepoint`, which must be of this turn.
+    pub fn roll_back(&mut self, savepoint: Savepoint) {
+        if self.stage.undo.len() == savepoint.undo {
+            return;
+        }
+        self.undo_to(savepoint.undo);
+        self.stage.bytes.truncate(savepoint.bytes);
+        self.stage.crcs.truncate(savepoint.crcs);
+        self.stage.records = savepoint.records;
+        // These numbers never left this turn.
+        self.next_sequence = savepoint.next_sequence;
+        self.deletes.take_back(self.next_sequence);
+    }
+
+    fn undo_to(&mut self, kept: usize) {
+        while self.stage.undo.len() > kept {
+            match self.stage.undo.pop().expect("the length was just checked") {
+                Undo::Key { db, key_at, key_size, before } => {
+                    let key = &self.stage.bytes[key_at..key_at + key_size];
+                    let space = &mut self.databases.spaces[db as usize];
+                    let now = match before {
+                        Some(before) => space.keydir.insert(key, before),
+                        None => space.keydir.remove(key),
+                    };
+                    if let Some(now) = now {
+                        space.retire_entry(key, &now);
+                        if before.is_none_or(|before| before.sequence != now.sequence) {
+                            self.cache.remove(now.sequence);
+                        }
+                    }
+                    if let Some(before) = &before {
+                        space.enlist_entry(key, before);
+                    }
+                }
+                other => self.databases.take_back(other),
+            }
+        }
+    }
+
+    /// Encodes a record into the group of this turn.
+    fn stage(&mut self, draft: &Draft<'_>) -> Result<Staged, WriteError> {
+        if let Some(cause) = &self.poison {
+            return Err(WriteError::Poisoned { cause: cause.clone() });
+        }
+        if draft.key.len().max(draft.value.len()) as u64 > MAX_BLOB {
+            return Err(WriteError::TooLarge);
+        }
+        let sequence = self.next_sequence;
+        self.watch_limit()?;
+        let header_size = if self.stage.records == 0 { group::HEADER } else { 0 };
+        let size = record_size(draft.key.len(), draft.value.len());
+        let at = (self.stage.bytes.len() + header_size) as u64;
+        self.active.reserve_to(&self.segments, self.options.segment_size, self.active.end + at + size)?;
+        let stage = &mut self.stage;
+        if stage.records == 0 {
+            stage.bytes.resize(group::HEADER, 0);
+            stage.first_sequence = sequence;
+        }
+        let header = Header {
+            key_size: draft.key.len() as u32,
+            value_size: draft.value.len() as u32,
+            namespace: draft.namespace,
+            sequence,
+            expiry: draft.expiry,
+            kind: draft.kind,
+            data_type: draft.data_type,
+        };
+        record::encode(&mut stage.bytes, &header, draft.key, draft.value);
+        let crc = record::crc_of(&stage.bytes[at as usize..]).expect("a record was just written there");
+        stage.crcs.extend_from_slice(crc);
+        stage.records += 1;
+        self.next_sequence += 1;
+        let place = Place::new(self.active.slot, self.active.end + at);
+        Ok(Staged { sequence, place, key_at: at as usize + record::HEADER })
+    }
+
+    /// Keeps the promise that no number above the manifest's limit is issued.
+    fn watch_limit(&mut self) -> Result<(), WriteError> {
+        if self.next_sequence + SEQUENCE_RESERVE / 2 > self.sequence_limit
+            && !self.limit_asked
+            && self.may_retry()
+        {
+            self.limit_asked = true;
+            self.keeper.ask(Job::RaiseLimit((self.next_sequence + SEQUENCE_RESERVE).min(MAX_SEQUENCE)));
+        }
+        if self.next_sequence > self.sequence_limit {
+            let cause = "the manifest could not be written to reserve more sequence numbers".into();
+            return Err(WriteError::Append { cause });
+        }
+        Ok(())
+    }
+
+    /// Appends what was staged since the last commit, as one group. Gives the highest sequence in the
+    /// log. Under [`super::options::SyncPolicy::Always`] a sync is asked for.
+    ///
+    /// # Errors
+    /// [`WriteError`]; then everything staged has been taken back.
+    pub fn commit(&mut self) -> Result<u64, WriteError> {
+        if self.stage.records == 0 {
+            return Ok(self.last_logged);
+        }
+        if let Some(cause) = self.poison.clone() {
+            self.take_turn_back();
+            return Err(WriteError::Poisoned { cause });
+        }
+        self.stage.seal_header(GroupHeader {
+            merged: false,
+            store: self.home.store,
+            at: Position { segment: self.active.id, offset: self.active.end },
+            body_size: (self.stage.bytes.len() - group::HEADER) as u64,
+            first_sequence: self.stage.first_sequence,
+            previous_sequence: self.last_logged,
+            time_ms: self.now_ms,
+            watermark: self.durable.get().position,
+            records: self.stage.records,
+            body_crc: 0,
+        });
+        let file = self.segments.get(self.active.slot).file.clone();
+        if let Err(error) = write_all_at(&*file, &self.stage.bytes, self.active.end) {
+            return Err(self.fail_append(&*file, &error));
+        }
+        self.active.end += self.stage.bytes.len() as u64;
+        self.segments.get_mut(self.active.slot).bytes = self.active.end;
+        self.log_end = Position { segment: self.active.id, offset: self.active.end };
+        self.last_logged = self.next_sequence - 1;
+        self.drop_replaced();
+        self.stage.clear();
+        if self.options.sync == super::options::SyncPolicy::Always {
+            self.ask_sync();
+        }
+        self.roll_if_full();
+        Ok(self.last_logged)
+    }
+
+    /// Takes the turn back after its append failed, and cuts the log back to its last whole group.
+    fn fail_append(&mut self, file: &dyn crate::fs::File, error: &io::Error) -> WriteError {
+        self.take_turn_back();
+        let cut = file.truncate(self.active.end);
+        self.active.reserved = self.active.end;
+        tracing::error!(%error, "an append to the log failed; its turn was taken back");
+        if let Err(cut) = cut {
+            let cause = format!("an append failed ({error}), and the log could not be cut back ({cut})");
+            self.poison.get_or_insert(cause.clone());
+            return WriteError::Poisoned { cause };
+        }
+        if error.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) {
+            return WriteError::NoSpace;
+        }
+        let cause = format!("an append to the log failed: {error}");
+        self.poison.get_or_insert(cause.clone());
+        WriteError::Poisoned { cause }
+    }
+
+    /// Undoes all that is staged. Its numbers are burnt: parts of it may be on disk.
+    fn take_turn_back(&mut self) {
+        self.undo_to(0);
+        self.deletes.take_back(self.stage.first_sequence);
+        self.stage.clear();
+    }
+
+    /// Lets the keydirs of flushed databases go on a thread of their own.
+    fn drop_replaced(&mut self) {
+        let spaces: Vec<Space> = self
+            .stage
+            .undo
+            .drain(..)
+            .filter_map(|undo| if let Undo::Map { replaced, .. } = undo { Some(replaced) } else { None })
+            .flatten()
+            .map(|(_, space)| space)
+            .collect();
+        if spaces.iter().any(|space| space.keydir.len() > 10_000) {
+            // Where no thread can be had they are dropped here, when the closure is.
+            let _ = std::thread::Builder::new().name("kival-drop".into()).spawn(move || drop(spaces));
+        }
+    }
+
+    /// Goes on in the next segment if the active one is full and the next is ready; asks for it early.
+    pub(super) fn roll_if_full(&mut self) {
+        let full = self.active.end >= self.options.segment_size;
+        if matches!(self.prepare, Prepare::Idle) && self.active.end >= self.options.segment_size / 2 {
+            self.ask_to_prepare();
+        }
+        if full {
+            self.roll();
+        }
+    }
+
+    /// Goes on in the next segment, if it is ready. The active one must not be empty.
+    pub(super) fn roll(&mut self) -> bool {
+        let Prepare::Ready(_) = &self.prepare else { return false };
+        let Prepare::Ready(prepared) = std::mem::replace(&mut self.prepare, Prepare::Idle) else {
+            return false;
+        };
+        let full = self.active.slot;
+        let mut unsynced = std::mem::take(&mut self.active.unsynced);
+        if self.sync_asked < self.last_logged {
+            unsynced.push(full);
+        }
+        self.segments.get_mut(full).state = SegmentState::Sealing;
+        self.active = Active::begin(&prepared, &mut self.segments, &self.home, self.next_sequence);
+        self.active.unsynced = unsynced;
+        self.sealing.push_back(full);
+        self.seal_next();
+        true
+    }
+}
+
+impl Stage {
+    fn seal_header(&mut self, header: GroupHeader) {
+        let header = GroupHeader { body_crc: crc32fast::hash(&self.crcs), ..header };
+        self.bytes[..group::HEADER].copy_from_slice(&header.encode());
+    }
+
+    /// The staged bytes from `at` on, counted from the group's start.
+    pub(super) fn at(&self, at: usize) -> Option<&[u8]> {
+        self.bytes.get(at..)
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        if self.bytes.capacity() > 1 << 20 {
+            self.bytes = Vec::new();
+        }
+        self.crcs.clear();
+        self.records = 0;
+        self.undo.clear();
+    }
+}
+
+impl Active {
+    /// Reserves disk space up to `end`.
+    fn reserve_to(
+        &mut self,
+        segments: &crate::log::segments::Segments,
+        segment_size: u64,
+        end: u64,
+    ) -> Result<(), WriteError> {
+        if end <= self.reserved || !self.can_reserve {
+            return Ok(());
+        }
+        let step = RESERVE_STEP.min(segment_size / 4).max(1);
+        let target = end.next_multiple_of(step);
+        let file = &segments.get(self.slot).file;
+        let reserve = |target| file.reserve(self.end, target - self.end);
+        // Near the end of the disk a whole step may not fit where the record itself does.
+        match reserve(target).map(|()| target).or_else(|_| reserve(end).map(|()| end)) {
+            Ok(reserved) => self.reserved = reserved,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(WriteError::NoSpace),
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => return Err(WriteError::NoSpace),
+            Err(error) => {
+                tracing::warn!(%error, "the file system cannot reserve space; a full disk shows at the append");
+                self.can_reserve = false;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Databases {
+    /// Exchanges two databases.
+    fn swap(&mut self, first: u32, second: u32) {
+        self.spaces.swap(first as usize, second as usize);
+        self.index();
+    }
+
+    /// Takes back a change of the map.
+    fn take_back(&mut self, undo: Undo) {
+        match undo {
+            Undo::Map { replaced, next_namespace, record } => {
+                for (db, space) in replaced {
+                    self.spaces[db as usize] = space;
+                }
+                self.next_namespace = next_namespace;
+                self.record = record;
+                self.index();
+            }
+            Undo::Swap { first, second, record } => {
+                self.swap(first, second);
+                self.record = record;
+            }
+            Undo::Key { .. } => unreachable!("keys are taken back by the engine"),
+        }
+    }
+}

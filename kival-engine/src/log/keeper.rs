@@ -1,0 +1,201 @@
+//! The housekeeping thread: it prepares the next segment before it is needed, seals full ones, and
+//! raises the sequence limit, so that the engine task never waits for a directory or a manifest.
+
+use super::Home;
+use super::hint_file::{Summed, write_from_segment};
+use super::scan::read_segment_header;
+use super::sync::{SyncWaiter, Waker};
+use crate::format::group::Position;
+use crate::format::manifest::{Sealed, SegmentEntry};
+use crate::format::segment::{SegmentHeader, file_name};
+use crate::fs::{File, write_all_at};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+/// How far the limit stands above what has been issued, at least, after it was raised. An unclean stop
+/// skips at most this much.
+pub(crate) const SEQUENCE_RESERVE: u64 = 1 << 26;
+
+/// A segment that is ready to be appended to.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) id: u64,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) header_size: u64,
+}
+
+/// What is asked of the thread.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Create the next segment and name it in the manifest.
+    Prepare,
+    /// Wait until a full segment is synced, write its hint, mark it sealed.
+    Seal { id: u64, file: Arc<dyn File>, header_size: u64, length: u64, durable: (SyncWaiter, u64) },
+    /// Write the hint of a sealed segment that has none of use.
+    WriteHint { id: u64, file: Arc<dyn File>, length: u64 },
+    /// Promise not to issue a sequence above this.
+    RaiseLimit(u64),
+}
+
+/// What it answers.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The next segment is ready.
+    Prepared(Prepared),
+    /// A segment is sealed.
+    Sealed { id: u64, summary: Sealed },
+    /// A hint stands.
+    HintWritten,
+    /// The limit is now this.
+    LimitRaised(u64),
+    /// A job failed; it may be asked for again.
+    Failed { job: Job, cause: String },
+}
+
+/// The thread's handle.
+pub(crate) struct Keeper {
+    jobs: Option<Sender<Job>>,
+    news: Receiver<News>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    pub(crate) fn start(home: Home, waker: Waker) -> io::Result<Keeper> {
+        let (jobs, inbox) = channel::<Job>();
+        let (outbox, news) = channel();
+        let work = move || {
+            while let Ok(job) = inbox.recv() {
+                let answer = match do_job(&home, &job) {
+                    Ok(answer) => answer,
+                    Err(error) => News::Failed { job, cause: error.to_string() },
+                };
+                if outbox.send(answer).is_err() {
+                    return;
+                }
+                waker();
+            }
+        };
+        let thread = std::thread::Builder::new().name("kival-keeper".into()).spawn(work)?;
+        Ok(Keeper { jobs: Some(jobs), news, thread: Some(thread) })
+    }
+
+    /// Hands over a job.
+    pub(crate) fn ask(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread ends only after this sender: a failed send means that it panicked, which
+            // shows as news that never comes; nothing acknowledged depends on it.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// The next answer, if there is one.
+    pub(crate) fn news(&self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
+
+    /// Lets the thread finish what it was asked to do, and gives its last answers.
+    pub(crate) fn finish(&mut self) -> Vec<News> {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has already been printed; there is nothing to add here.
+            let _ = thread.join();
+        }
+        self.news.try_iter().collect()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn do_job(home: &Home, job: &Job) -> io::Result<News> {
+    match job {
+        Job::Prepare => {
+            let prepared = create_log_segment(home)?;
+            let id = prepared.id;
+            let named = home.manifest.update(|manifest| {
+                manifest.segments.push(SegmentEntry { id, merged: false, sealed: None });
+            });
+            if named.is_err() && !home.manifest.names(id) {
+                let _ = home.fs.remove(&home.dir.join(file_name(id)));
+            }
+            named.map(|()| News::Prepared(prepared))
+        }
+        Job::Seal { id, file, header_size, length, durable: (waiter, sequence) } => {
+            waiter.wait(*sequence).map_err(io::Error::other)?;
+            let summary = seal(home, *id, file, *header_size, *length)?;
+            Ok(News::Sealed { id: *id, summary })
+        }
+        Job::WriteHint { id, file, length } => {
+            let header = read_segment_header(&**file, home.store, *id)?.map_err(io::Error::other)?;
+            let first_group = Position { segment: *id, offset: header.size() };
+            let written =
+                write_from_segment(&*home.fs, &home.dir, home.store, file.clone(), first_group, *length)?;
+            match written {
+                Summed::Whole(_) => Ok(News::HintWritten),
+                Summed::Broken(_, damage) => Err(io::Error::other(damage)),
+            }
+        }
+        Job::RaiseLimit(limit) => {
+            home.manifest.update(|manifest| manifest.sequence_limit = *limit)?;
+            Ok(News::LimitRaised(*limit))
+        }
+    }
+}
+
+/// Creates an empty log segment with the next id, durably. The manifest does not name it yet.
+pub(crate) fn create_log_segment(home: &Home) -> io::Result<Prepared> {
+    let id = home.manifest.issue_id()?;
+    let header = SegmentHeader {
+        store: home.store,
+        id,
+        created_ms: home.clock.now_ms(),
+        inputs: Vec::new(),
+        merged: false,
+    };
+    let path = home.dir.join(file_name(id));
+    let create = || {
+        let file = home.fs.create(&path)?;
+        write_all_at(&*file, &header.encode(), 0)?;
+        file.sync()?;
+        home.fs.sync_dir(&home.dir)?;
+        Ok(file)
+    };
+    // What cannot be removed now is removed at the next open.
+    let file = create().inspect_err(|_: &io::Error| drop(home.fs.remove(&path)))?;
+    Ok(Prepared { id, file, header_size: header.size() })
+}
+
+/// Writes the hint of a segment that is no longer appended to, and synced, and marks it sealed.
+pub(crate) fn seal(
+    home: &Home,
+    id: u64,
+    file: &Arc<dyn File>,
+    header_size: u64,
+    length: u64,
+) -> io::Result<Sealed> {
+    // Gives back what was reserved. Nothing is lost if a crash undoes it: what counts is the length.
+    file.truncate(length)?;
+    let first_group = Position { segment: id, offset: header_size };
+    let summed = write_from_segment(&*home.fs, &home.dir, home.store, file.clone(), first_group, length)?;
+    let summary = match summed {
+        Summed::Whole(summary) => summary,
+        Summed::Broken(place, damage) => {
+            // What was written does not read back: the segment stays open, so that recovery judges it.
+            let path = home.dir.join(file_name(id));
+            return Err(io::Error::other(format!("{}: offset {}: {damage}", path.display(), place.offset)));
+        }
+    };
+    home.manifest.update(|manifest| {
+        if let Some(entry) = manifest.segments.iter_mut().find(|entry| entry.id == id) {
+            entry.sealed = Some(summary);
+            manifest.chain = manifest.chain.max(summary.highest);
+        }
+    })?;
+    Ok(summary)
+}

@@ -1,0 +1,24 @@
+//! The log's files: segments, hints and the manifest on disk, and the threads that tend them.
+
+pub(crate) mod hint_file;
+pub(crate) mod keeper;
+pub(crate) mod manifest_file;
+pub(crate) mod scan;
+pub(crate) mod segments;
+pub(crate) mod sync;
+
+use crate::clock::Clock;
+use crate::fs::FileSystem;
+use manifest_file::ManifestFile;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What every part that touches the store's files needs; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) dir: Arc<PathBuf>,
+    pub(crate) store: u64,
+    pub(crate) manifest: Arc<ManifestFile>,
+    pub(crate) clock: Arc<dyn Clock>,
+}

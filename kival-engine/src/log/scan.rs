@@ -1,0 +1,216 @@
+//! Reading a segment group by group, and what stands after the place where that ends.
+
+use crate::error::Damage;
+use crate::format::group::{self, GroupHeader, Position};
+use crate::format::record::{self, Record};
+use crate::format::segment::SegmentHeader;
+use crate::fs::{File, read_full_at};
+use std::io;
+use std::sync::Arc;
+
+/// Bytes read at a time; a larger group is read whole.
+const CHUNK: usize = 1 << 20;
+
+/// Reads the header of a segment and checks that it is the one expected.
+pub(crate) fn read_segment_header(
+    file: &dyn File,
+    store: u64,
+    id: u64,
+) -> io::Result<Result<SegmentHeader, Damage>> {
+    // Most headers are 48 bytes; one with many merge inputs wants more.
+    let mut bytes = vec![0; 4096];
+    let read = read_full_at(file, &mut bytes, 0)?;
+    bytes.truncate(read);
+    let mut header = SegmentHeader::decode(&bytes);
+    if header == Err(Damage::Truncated) && read == 4096 {
+        bytes.resize(SegmentHeader::max_size(), 0);
+        let read = read_full_at(file, &mut bytes, 0)?;
+        bytes.truncate(read);
+        header = SegmentHeader::decode(&bytes);
+    }
+    Ok(header.and_then(|header| {
+        if header.store == store && header.id == id { Ok(header) } else { Err(Damage::Misplaced) }
+    }))
+}
+
+/// Goes through the groups of a segment.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    file: Arc<dyn File>,
+    store: u64,
+    at: Position,
+    end: u64,
+    previous: Option<u64>,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+/// What stands at the scanner's place.
+pub(crate) enum Step<'a> {
+    /// A whole group.
+    Group(Group<'a>),
+    /// The end: no byte is left.
+    End,
+    /// Bytes that are no whole group.
+    Broken(Damage),
+}
+
+/// A whole group: all of its records have passed their checks.
+pub(crate) struct Group<'a> {
+    pub(crate) header: GroupHeader,
+    body: &'a [u8],
+}
+
+impl<'a> Group<'a> {
+    /// The records with their offsets in the segment.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, Record<'a>)> + use<'a> {
+        let mut rest = self.body;
+        let mut offset = self.header.at.offset + group::HEADER as u64;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let record = record::decode(rest).expect("the scanner has checked every record");
+            let here = offset;
+            rest = &rest[record.header.record_size() as usize..];
+            offset += record.header.record_size();
+            Some((here, record))
+        })
+    }
+
+    /// The bytes of all records.
+    pub(crate) fn body(&self) -> &'a [u8] {
+        self.body
+    }
+}
+
+impl Scanner {
+    /// Begins at `from`, a group boundary, and stops at `end`. The first group must chain to `previous`,
+    /// where that is known.
+    pub(crate) fn new(
+        file: Arc<dyn File>,
+        store: u64,
+        from: Position,
+        end: u64,
+        previous: Option<u64>,
+    ) -> Scanner {
+        Scanner { file, store, at: from, end, previous, window: Vec::new(), window_at: 0 }
+    }
+
+    /// Where the next group stands, or where the last step found none.
+    pub(crate) fn position(&self) -> Position {
+        self.at
+    }
+
+    /// The sequence that the next group must chain to, if it is known.
+    pub(crate) fn previous(&self) -> Option<u64> {
+        self.previous
+    }
+
+    /// Makes the window hold `size` bytes from `offset` on, or all there are before the end.
+    fn fill(&mut self, offset: u64, size: usize) -> io::Result<&[u8]> {
+        let size = size.min(self.end.saturating_sub(offset) as usize);
+        let held = self.window_at..self.window_at + self.window.len() as u64;
+        if !(held.start <= offset && offset + size as u64 <= held.end) {
+            let wanted = size.max(CHUNK).min((self.end - offset) as usize);
+            self.window.resize(wanted, 0);
+            let read = read_full_at(&*self.file, &mut self.window, offset)?;
+            self.window.truncate(read);
+            self.window_at = offset;
+        }
+        let from = (offset - self.window_at) as usize;
+        Ok(&self.window[from..(from + size).min(self.window.len())])
+    }
+
+    /// Takes the next group.
+    pub(crate) fn step(&mut self) -> io::Result<Step<'_>> {
+        if self.at.offset >= self.end {
+            return Ok(Step::End);
+        }
+        let (store, at, previous) = (self.store, self.at, self.previous);
+        let header = match self.fill(at.offset, group::HEADER)?.try_into() {
+            Ok(bytes) => GroupHeader::decode(bytes, store, at),
+            Err(_) => Err(Damage::Truncated),
+        };
+        let header = match header {
+            Ok(header) => header,
+            Err(damage) => return Ok(Step::Broken(damage)),
+        };
+        // The size is believed only as far as the file reaches.
+        let size = match header.group_size() {
+            Some(size) if size <= self.end - at.offset => size,
+            _ => return Ok(Step::Broken(Damage::Truncated)),
+        };
+        let bytes = self.fill(at.offset, size as usize)?;
+        if (bytes.len() as u64) < size {
+            return Ok(Step::Broken(Damage::Truncated));
+        }
+        match check_body(&header, &bytes[group::HEADER..], previous) {
+            Ok(last) => {
+                self.previous = last;
+                self.at.offset += size;
+                let from = (at.offset - self.window_at) as usize;
+                let body = &self.window[from + group::HEADER..from + size as usize];
+                Ok(Step::Group(Group { header, body }))
+            }
+            Err(damage) => Ok(Step::Broken(damage)),
+        }
+    }
+
+    /// The highest watermark in the headers of groups that stand, at their own offsets, at or after
+    /// the scanner's place: what speaks for bytes that it could not read.
+    pub(crate) fn watermark_beyond(&mut self) -> io::Result<Position> {
+        let store = self.store.to_le_bytes();
+        let mut highest = Position::default();
+        let mut offset = self.at.offset;
+        while offset + group::HEADER as u64 <= self.end {
+            let (store_id, segment) = (self.store, self.at.segment);
+            let bytes = self.fill(offset, CHUNK)?;
+            if bytes.len() < group::HEADER {
+                break;
+            }
+            let candidates = bytes.len() - group::HEADER + 1;
+            for start in 0..candidates {
+                if bytes[start + 8..start + 16] != store {
+                    continue;
+                }
+                let at = Position { segment, offset: offset + start as u64 };
+                let header = bytes[start..start + group::HEADER].try_into().expect("80 bytes were taken");
+                if let Ok(header) = GroupHeader::decode(header, store_id, at) {
+                    highest = highest.max(header.watermark);
+                }
+            }
+            offset += candidates as u64;
+        }
+        Ok(highest)
+    }
+}
+
+/// Checks that the records fill the body, each with its CRC, numbered and chained as they must be; gives
+/// the number that the next log group chains to.
+fn check_body(header: &GroupHeader, body: &[u8], previous: Option<u64>) -> Result<Option<u64>, Damage> {
+    if !header.merged && previous.is_some_and(|previous| previous != header.previous_sequence) {
+        return Err(Damage::Order);
+    }
+    let mut rest = body;
+    let mut crcs = crc32fast::Hasher::new();
+    let (mut count, mut lowest) = (0, u64::MAX);
+    while !rest.is_empty() {
+        let record = record::decode(rest)?;
+        let sequence = record.header.sequence;
+        if !header.merged && sequence != header.first_sequence.saturating_add(u64::from(count)) {
+            return Err(Damage::Order);
+        }
+        crcs.update(record::crc_of(rest).ok_or(Damage::Truncated)?);
+        lowest = lowest.min(sequence);
+        count += 1;
+        rest = &rest[record.header.record_size() as usize..];
+    }
+    if count != header.records || crcs.finalize() != header.body_crc {
+        return Err(Damage::Checksum);
+    }
+    if lowest != header.first_sequence {
+        return Err(Damage::Order);
+    }
+    Ok(if header.merged { previous } else { Some(lowest + u64::from(count) - 1) })
+}

@@ -1,0 +1,106 @@
+//! The table of segments that the engine task holds.
+//!
+//! A keydir entry names a segment by its *slot* in this table. Slots are used again after a segment is
+//! gone; ids never are.
+
+use crate::error::{Corruption, Damage};
+use crate::format::manifest::Sealed;
+use crate::format::segment::file_name;
+use crate::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a segment is to the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentState {
+    /// The writer appends to it.
+    Active,
+    /// Full; it is being synced and its hint written.
+    Sealing,
+    /// Never written again.
+    Sealed,
+}
+
+/// A live segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) id: u64,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) path: Arc<PathBuf>,
+    pub(crate) state: SegmentState,
+    pub(crate) merged: bool,
+    /// Bytes that count, header included.
+    pub(crate) bytes: u64,
+    /// Bytes that are not live and that a merge has written all the same: tombstones that it had to keep,
+    /// headers. Another merge of this segment alone would not free them.
+    pub(crate) kept: u64,
+    /// Known once it is sealed.
+    pub(crate) summary: Sealed,
+}
+
+impl Segment {
+    /// A segment without records.
+    pub(crate) fn new(dir: &Path, id: u64, file: Arc<dyn File>, state: SegmentState, bytes: u64) -> Segment {
+        Segment {
+            id,
+            file,
+            path: Arc::new(dir.join(file_name(id))),
+            state,
+            merged: false,
+            bytes,
+            kept: 0,
+            summary: Sealed::default(),
+        }
+    }
+
+    /// Damage at an offset of this segment.
+    pub(crate) fn corruption(&self, offset: u64, damage: Damage) -> Corruption {
+        Corruption { file: self.path.to_path_buf(), offset, damage }
+    }
+}
+
+/// Segments by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    slots: Vec<Option<Segment>>,
+}
+
+impl Segments {
+    /// Puts a segment into a free slot.
+    pub(crate) fn insert(&mut self, segment: Segment) -> u32 {
+        if let Some(free) = self.slots.iter().position(Option::is_none) {
+            self.slots[free] = Some(segment);
+            return free as u32;
+        }
+        self.slots.push(Some(segment));
+        (self.slots.len() - 1) as u32
+    }
+
+    /// The segment in `slot`, which must be in use: the keydir names no other.
+    pub(crate) fn get(&self, slot: u32) -> &Segment {
+        self.slots[slot as usize].as_ref().expect("a slot that is named is in use")
+    }
+
+    /// As `get`, to change it.
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Segment {
+        self.slots[slot as usize].as_mut().expect("a slot that is named is in use")
+    }
+
+    /// The slot of the segment `id`.
+    pub(crate) fn slot_of(&self, id: u64) -> Option<u32> {
+        self.iter().find(|(_, segment)| segment.id == id).map(|(slot, _)| slot)
+    }
+
+    /// Takes a segment out; its slot is free again.
+    pub(crate) fn remove(&mut self, slot: u32) -> Segment {
+        self.slots[slot as usize].take().expect("a slot that is named is in use")
+    }
+
+    /// All segments with their slots.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Segment)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, segment)| segment.as_ref().map(|segment| (slot as u32, segment)))
+    }
+}

@@ -1,0 +1,339 @@
+//! Reading all sealed segments into the keydir: hints where they can be used, else the records.
+//!
+//! Segments are read by several threads; one puts the records into the keydir, in whatever order they
+//! come. Sequences decide, so the order does not matter.
+
+use super::Found;
+use crate::engine::databases::{Databases, NAMESPACES, NamespaceMap, Space};
+use crate::error::{Corruption, Damage, OpenError};
+use crate::format::hint::{self, BlockBuilder, HintEntry};
+use crate::format::record::{self, Kind, record_size};
+use crate::fs::read_full_at;
+use crate::keydir::{Entry, ExpiryChange, Place};
+use crate::log::Home;
+use crate::log::hint_file::{HintReader, Unusable};
+use crate::log::scan::{Scanner, Step};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Blocks on their way from the readers to the keydir.
+const IN_FLIGHT: usize = 16;
+const READERS: usize = 4;
+/// How often a long load says how far it is.
+const PROGRESS: Duration = Duration::from_secs(2);
+
+/// What was loaded.
+pub(super) struct Loaded {
+    pub(super) databases: Databases,
+    /// Ids of the segments whose hint was of no use.
+    pub(super) without_hint: Vec<u64>,
+}
+
+/// A block of hint entries whose checksum was right.
+struct Block {
+    segment: usize,
+    bytes: Vec<u8>,
+}
+
+/// Loads `sealed` segments, which stand in `slots`.
+pub(super) fn load(
+    home: &Home,
+    sealed: &[Found],
+    slots: &[u32],
+    databases: u32,
+) -> Result<Loaded, OpenError> {
+    let next = AtomicUsize::new(0);
+    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(READERS).min(sealed.len());
+    let mut loader = Loader::new(home, sealed, slots);
+    let reader = |sender: SyncSender<Block>| -> Result<Vec<u64>, OpenError> {
+        let mut without_hint = Vec::new();
+        loop {
+            let segment = next.fetch_add(1, Ordering::Relaxed);
+            let Some(found) = sealed.get(segment) else { return Ok(without_hint) };
+            if !read_segment(home, segment, found, &sender)? {
+                without_hint.push(found.entry.id);
+            }
+        }
+    };
+    let reader = &reader;
+    let without_hint = std::thread::scope(|scope| {
+        let (sender, blocks) = sync_channel::<Block>(IN_FLIGHT);
+        let spawn = |_| {
+            let sender = sender.clone();
+            scope.spawn(move || reader(sender))
+        };
+        let threads: Vec<_> = (0..readers).map(spawn).collect();
+        drop(sender);
+        // On an error the channel is dropped, which stops the readers.
+        let inserted = blocks.into_iter().try_for_each(|block| loader.insert(&block));
+        let mut without_hint = Vec::new();
+        for thread in threads {
+            without_hint.extend(thread.join().expect("a reader does not panic")?);
+        }
+        inserted.map(|()| without_hint)
+    })?;
+    Ok(Loaded { databases: loader.finish(databases)?, without_hint })
+}
+
+/// Sends the entries of a segment; `false` if its hint was of no use.
+fn read_segment(
+    home: &Home,
+    segment: usize,
+    found: &Found,
+    out: &SyncSender<Block>,
+) -> Result<bool, OpenError> {
+    match read_hint(home, segment, found, out) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            tracing::info!(segment = %found.path.display(), reason = %error, "reading all records: its hint is of no use");
+            read_records(home, segment, found, out)?;
+            Ok(false)
+        }
+    }
+}
+
+fn read_hint(home: &Home, segment: usize, found: &Found, out: &SyncSender<Block>) -> Result<(), Unusable> {
+    let length = found.entry.sealed.unwrap_or_default().length;
+    let mut reader = HintReader::open(&*home.fs, &home.dir, home.store, found.entry.id, length)?;
+    while let Some(bytes) = reader.next_block()? {
+        for entry in hint::entries(bytes)? {
+            entry?;
+        }
+        if out.send(Block { segment, bytes: bytes.to_vec() }).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read_records(
+    home: &Home,
+    segment: usize,
+    found: &Found,
+    out: &SyncSender<Block>,
+) -> Result<(), OpenError> {
+    let length = found.entry.sealed.unwrap_or_default().length;
+    let mut scanner = Scanner::new(found.file.clone(), home.store, found.first_group(), length, None);
+    let mut block = BlockBuilder::default();
+    let send = |block: &mut BlockBuilder| {
+        // A closed channel means that the load has failed elsewhere.
+        let _ = out.send(Block { segment, bytes: block.finish().to_vec() });
+        block.clear();
+    };
+    loop {
+        let place = scanner.position();
+        match scanner.step().map_err(found.io("read"))? {
+            Step::Group(group) => {
+                for (offset, record) in group.records() {
+                    if block.is_full_for(record.key.len()) {
+                        send(&mut block);
+                    }
+                    block.push(&HintEntry { header: record.header, offset, key: record.key });
+                }
+            }
+            Step::End => break,
+            Step::Broken(damage) => return Err(found.corruption(place.offset, damage)),
+        }
+    }
+    if !block.is_empty() {
+        send(&mut block);
+    }
+    Ok(())
+}
+
+/// A namespace while it is loaded: beside its keys what may still meet an older record.
+struct Loading {
+    space: Space,
+    tombstones: HashMap<Box<[u8]>, u64>,
+    /// Expiry records whose value has not come yet.
+    changes: HashMap<Box<[u8]>, (u64, ExpiryChange)>,
+}
+
+struct Loader<'a> {
+    home: &'a Home,
+    sealed: &'a [Found],
+    slots: &'a [u32],
+    limit: u64,
+    spaces: HashMap<u32, Loading>,
+    /// The newest namespaces record: sequence, segment, offset, header.
+    newest_map: Option<(u64, usize, u64, record::Header)>,
+    records: u64,
+    started: Instant,
+    told: Instant,
+}
+
+impl<'a> Loader<'a> {
+    fn new(home: &'a Home, sealed: &'a [Found], slots: &'a [u32]) -> Loader<'a> {
+        Loader {
+            home,
+            sealed,
+            slots,
+            limit: home.manifest.get().sequence_limit,
+            spaces: HashMap::new(),
+            newest_map: None,
+            records: 0,
+            started: Instant::now(),
+            told: Instant::now(),
+        }
+    }
+
+    fn insert(&mut self, block: &Block) -> Result<(), OpenError> {
+        let found = &self.sealed[block.segment];
+        let sound = "the reader has checked the block";
+        for entry in hint::entries(&block.bytes).expect(sound) {
+            let entry = entry.expect(sound);
+            if entry.header.sequence > self.limit {
+                let evidence = format!("{} holds a later record", found.path.display());
+                return Err(OpenError::StaleManifest { dir: self.home.dir.to_path_buf(), evidence });
+            }
+            self.insert_entry(block.segment, &entry)?;
+            self.records += 1;
+        }
+        if self.told.elapsed() > PROGRESS {
+            self.told = Instant::now();
+            let total: u64 = self.sealed.iter().map(|f| f.entry.sealed.unwrap_or_default().records).sum();
+            let seconds = self.started.elapsed().as_secs();
+            tracing::info!(records = self.records, of = total, seconds, "loading");
+        }
+        Ok(())
+    }
+
+    fn insert_entry(&mut self, segment: usize, entry: &HintEntry<'_>) -> Result<(), OpenError> {
+        let header = &entry.header;
+        let place = Place::new(self.slots[segment], entry.offset);
+        if header.kind == Kind::Namespaces {
+            if self.newest_map.is_none_or(|(sequence, ..)| sequence < header.sequence) {
+                self.newest_map = Some((header.sequence, segment, entry.offset, *header));
+            }
+            return Ok(());
+        }
+        let loading = self.spaces.entry(header.namespace).or_insert_with(|| Loading {
+            space: Space::new(header.namespace),
+            tombstones: HashMap::new(),
+            changes: HashMap::new(),
+        });
+        match header.kind {
+            Kind::Value => loading.value(entry.key, header, place),
+            Kind::Tombstone => loading.tombstone(entry.key, header.sequence),
+            Kind::Expiry => loading.expiry(entry.key, header, place),
+            Kind::Root | Kind::Element | Kind::ElementTombstone | Kind::Namespaces => {
+                return Err(self.sealed[segment].corruption(entry.offset, Damage::Unsupported));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, databases: u32) -> Result<Databases, OpenError> {
+        let (map, record) = match self.newest_map {
+            Some((sequence, segment, offset, header)) => {
+                let map = self.read_map(segment, offset, &header)?;
+                let place = Place::new(self.slots[segment], offset);
+                (map, Some((sequence, place, header.record_size())))
+            }
+            None => (NamespaceMap::default(), None),
+        };
+        let spaces = self.spaces.drain().map(|(id, loading)| (id, loading.space)).collect();
+        Ok(Databases::new(&map, spaces, databases, record))
+    }
+
+    fn read_map(
+        &self,
+        segment: usize,
+        offset: u64,
+        header: &record::Header,
+    ) -> Result<NamespaceMap, OpenError> {
+        let found = &self.sealed[segment];
+        let mut bytes = vec![0; header.record_size() as usize];
+        read_full_at(&*found.file, &mut bytes, offset).map_err(found.io("read"))?;
+        let value = record::decode(&bytes).and_then(|record| {
+            let expected = record.header == *header && header.namespace == NAMESPACES;
+            if expected { NamespaceMap::decode(record.value) } else { Err(Damage::Misplaced) }
+        });
+        value.map_err(|damage| Corruption { file: found.path.clone(), offset, damage }.into())
+    }
+}
+
+impl Loading {
+    fn value(&mut self, key: &[u8], header: &record::Header, place: Place) {
+        let sequence = header.sequence;
+        if !self.tombstones.is_empty() && self.tombstones.get(key).is_some_and(|&gone| gone > sequence) {
+            return;
+        }
+        let mut entry = Entry {
+            place,
+            sequence,
+            value_size: header.value_size,
+            data_type: header.data_type,
+            access: 0,
+            expiry: header.expiry,
+            change: None,
+        };
+        // Optimistic: most keys of a load are new, and one look-up is enough for them.
+        if let Some(before) = self.space.keydir.insert(key, entry) {
+            if before.sequence >= sequence {
+                self.space.keydir.insert(key, before);
+                return;
+            }
+            self.space.retire_entry(key, &before);
+            if let Some(change) = before.change.filter(|change| change.sequence > sequence) {
+                entry.change = Some(change);
+                entry.expiry = before.expiry;
+                self.space.keydir.insert(key, entry);
+            }
+        }
+        if !self.changes.is_empty() {
+            let waiting = self.changes.remove(key);
+            if let Some((expiry, change)) = waiting.filter(|(_, change)| change.sequence > sequence) {
+                entry.change = Some(change);
+                entry.expiry = expiry;
+                self.space.keydir.insert(key, entry);
+            }
+        }
+        self.space.enlist_entry(key, &entry);
+    }
+
+    fn tombstone(&mut self, key: &[u8], sequence: u64) {
+        if let Some(before) = self.space.keydir.get(key)
+            && before.sequence < sequence
+        {
+            self.space.retire_entry(key, &before);
+            self.space.keydir.remove(key);
+            // A later expiry belongs to a value that has not come yet.
+            if let Some(change) = before.change.filter(|change| change.sequence > sequence) {
+                self.changes.insert(key.into(), (before.expiry, change));
+            }
+        }
+        match self.tombstones.get_mut(key) {
+            Some(newest) => *newest = sequence.max(*newest),
+            None => {
+                self.tombstones.insert(key.into(), sequence);
+            }
+        }
+    }
+
+    fn expiry(&mut self, key: &[u8], header: &record::Header, place: Place) {
+        let change = ExpiryChange { sequence: header.sequence, place };
+        match self.space.keydir.get(key) {
+            Some(mut entry) => {
+                let newest = entry.change.map_or(entry.sequence, |change| change.sequence);
+                if change.sequence > newest {
+                    if let Some(older) = entry.change {
+                        self.space.retire(older.place, record_size(key.len(), 0));
+                    }
+                    self.space.enlist(place, record_size(key.len(), 0));
+                    entry.change = Some(change);
+                    entry.expiry = header.expiry;
+                    self.space.keydir.insert(key, entry);
+                }
+            }
+            None => {
+                let waiting = self.changes.get(key);
+                if waiting.is_none_or(|(_, other)| other.sequence < change.sequence) {
+                    self.changes.insert(key.into(), (header.expiry, change));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Opening a store: from the files in a directory to the keydir, as `record_format.md` ("Recovery") says.
+//!
+//! [`tail`] decides how far the log of an unclean stop reaches and makes that durable; [`load`] reads
+//! all segments. Nothing here looks at a clock: what has expired is found when it is looked at.
+
+mod load;
+mod tail;
+
+use crate::engine::databases::{Databases, random_u64};
+use crate::engine::options::Options;
+use crate::error::{Corruption, Damage, OpenError};
+use crate::format::group::Position;
+use crate::format::manifest::Manifest;
+use crate::format::manifest::SegmentEntry;
+use crate::format::segment::{self, LOCK, file_name};
+use crate::fs::{File, LockGuard};
+use crate::log::Home;
+use crate::log::keeper::{Prepared, SEQUENCE_RESERVE, create_log_segment};
+use crate::log::manifest_file::{self, ManifestFile};
+use crate::log::scan::read_segment_header;
+use crate::log::segments::{Segment, SegmentState, Segments};
+use crate::log::sync::{DurableMark, Mark};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What an open found.
+#[derive(Debug, Clone, Default)]
+pub struct OpenReport {
+    /// Keys in all databases.
+    pub keys: u64,
+    /// Bytes of the segments that count.
+    pub bytes: u64,
+    /// Segments that count.
+    pub segments: u64,
+    /// Segments whose hint could not be used, so that all their records were read.
+    pub scanned: u64,
+    /// Whether the store had been closed cleanly.
+    pub clean: bool,
+    /// What stood after the end of the log, and was left behind.
+    pub torn: Vec<TornTail>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Bytes after the end of the log: the rest of appends that a crash cut off. Nobody was told that
+/// they were durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub file: PathBuf,
+    /// Where the log ends in it.
+    pub offset: u64,
+    /// How many bytes stand there.
+    pub bytes: u64,
+}
+
+/// A segment on disk, opened, its header checked.
+pub(crate) struct Found {
+    pub(crate) entry: SegmentEntry,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) path: PathBuf,
+    pub(crate) header_size: u64,
+    pub(crate) len: u64,
+}
+
+impl Found {
+    fn corruption(&self, offset: u64, damage: Damage) -> OpenError {
+        Corruption { file: self.path.clone(), offset, damage }.into()
+    }
+
+    fn io(&self, action: &'static str) -> impl FnOnce(std::io::Error) -> OpenError + use<> {
+        OpenError::io(action, self.path.clone())
+    }
+
+    fn first_group(&self) -> Position {
+        Position { segment: self.entry.id, offset: self.header_size }
+    }
+}
+
+/// An opened store, ready to be written to.
+pub(crate) struct Opened {
+    pub(crate) home: Home,
+    pub(crate) lock: Box<dyn LockGuard>,
+    pub(crate) durable: DurableMark,
+    pub(crate) segments: Segments,
+    pub(crate) databases: Databases,
+    pub(crate) active: Prepared,
+    /// The sequence of the last record in the log.
+    pub(crate) last_logged: u64,
+    /// The next number to be issued.
+    pub(crate) next_sequence: u64,
+    /// Sealed segments that have no usable hint.
+    pub(crate) without_hint: Vec<u64>,
+    pub(crate) report: OpenReport,
+}
+
+/// Opens the store of `options`.
+pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
+    let started = Instant::now();
+    let (fs, dir) = (&options.fs, &options.dir);
+    fs.create_dir(dir).map_err(OpenError::io("create", dir))?;
+    let lock_path = dir.join(LOCK);
+    let lock = fs.lock(&lock_path).map_err(OpenError::io("lock", lock_path))?;
+    let lock = lock.ok_or_else(|| OpenError::Locked { dir: dir.clone() })?;
+
+    let home = open_home(options)?;
+    let strays = strays(&home)?;
+    let mut report = OpenReport::default();
+    let manifest = home.manifest.get();
+    let found: Vec<Found> =
+        manifest.segments.iter().map(|entry| find(&home, entry)).collect::<Result<_, _>>()?;
+    let (mut sealed, open): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.entry.sealed.is_some());
+    report.clean = open.is_empty();
+    let mut last_logged = manifest.chain;
+    if !open.is_empty() {
+        let tail = tail::settle(&home, open)?;
+        last_logged = tail.last_sequence;
+        report.torn = tail.torn;
+        sealed.extend(tail.sealed);
+    }
+
+    let mut segments = Segments::default();
+    let slots: Vec<u32> = sealed.iter().map(|found| segments.insert(sealed_segment(&home, found))).collect();
+    let loaded = load::load(&home, &sealed, &slots, options.databases)?;
+    remove(&home, &strays)?;
+    report.scanned = loaded.without_hint.len() as u64;
+    report.keys = loaded.databases.spaces.iter().map(|space| space.keydir.len() as u64).sum();
+    report.bytes = segments.iter().map(|(_, segment)| segment.bytes).sum();
+    report.segments = sealed.len() as u64;
+
+    let next_sequence = home.manifest.get().sequence_limit + 1;
+    let active = create_log_segment(&home).map_err(OpenError::io("create a segment in", dir))?;
+    let durable = Mark {
+        sequence: next_sequence - 1,
+        position: Position { segment: active.id, offset: active.header_size },
+    };
+    let update = |manifest: &mut Manifest| {
+        manifest.segments.push(SegmentEntry { id: active.id, merged: false, sealed: None });
+        manifest.sequence_limit = next_sequence - 1 + SEQUENCE_RESERVE;
+        manifest.chain = last_logged;
+    };
+    home.manifest.update(update).map_err(OpenError::io("write the manifest of", dir))?;
+    let durable_mark = DurableMark::default();
+    durable_mark.set(durable);
+    report.elapsed = started.elapsed();
+    Ok(Opened {
+        home: Home { manifest: rehome(&home, durable_mark.clone()), ..home },
+        lock,
+        durable: durable_mark,
+        segments,
+        databases: loaded.databases,
+        active,
+        last_logged,
+        next_sequence,
+        without_hint: loaded.without_hint,
+        report,
+    })
+}
+
+/// The same manifest, whose updates record from now on how far the log is durable.
+fn rehome(home: &Home, durable: DurableMark) -> Arc<ManifestFile> {
+    let manifest = home.manifest.get();
+    Arc::new(ManifestFile::new(home.fs.clone(), home.dir.to_path_buf(), manifest, durable))
+}
+
+/// Reads the manifest, or begins a new store.
+fn open_home(options: &Options) -> Result<Home, OpenError> {
+    let (fs, dir) = (&options.fs, &options.dir);
+    let (manifest, new) = match manifest_file::read(&**fs, dir)? {
+        Some(manifest) => (manifest, false),
+        None => {
+            let names = fs.list(dir).map_err(OpenError::io("list", dir))?;
+            if names.iter().any(|name| name.ends_with(".seg")) {
+                return Err(OpenError::NoManifest { dir: dir.clone() });
+            }
+            (new_manifest(), true)
+        }
+    };
+    let store = manifest.store;
+    let file = ManifestFile::new(fs.clone(), dir.clone(), manifest, DurableMark::default());
+    if new {
+        file.update(|_| {}).map_err(OpenError::io("write the manifest of", dir))?;
+    }
+    Ok(Home {
+        fs: fs.clone(),
+        dir: Arc::new(dir.clone()),
+        store,
+        manifest: Arc::new(file),
+        clock: options.clock.clone(),
+    })
+}
+
+fn new_manifest() -> Manifest {
+    Manifest {
+        store: random_u64(),
+        incarnation: random_u64(),
+        generation: 0,
+        next_segment: 1,
+        sequence_limit: 0,
+        feed_floor: 0,
+        restore_floor: 0,
+        watermark: Position::default(),
+        chain: 0,
+        segments: Vec::new(),
+    }
+}
+
+/// The files that interrupted work has left behind. Refuses a manifest that is older than the files.
+fn strays(home: &Home) -> Result<Vec<String>, OpenError> {
+    let dir = &*home.dir;
+    let manifest = home.manifest.get();
+    let names = home.fs.list(dir).map_err(OpenError::io("list", dir))?;
+    let newer = |name: &&String| segment::id_of(name).is_some_and(|id| id >= manifest.next_segment);
+    if let Some(name) = names.iter().find(newer) {
+        let evidence = format!("it has not issued the id of {name}");
+        return Err(OpenError::StaleManifest { dir: dir.clone(), evidence });
+    }
+    let stray = |name: &String| {
+        let id = segment::id_of(name.strip_suffix(".tmp").unwrap_or(name));
+        let ours = id.is_some() || name == "MANIFEST.tmp";
+        let named = id.is_some_and(|id| manifest.segments.iter().any(|entry| entry.id == id));
+        ours && (!named || name.ends_with(".tmp"))
+    };
+    Ok(names.into_iter().filter(stray).collect())
+}
+
+/// Removes strays: after everything was loaded, so that an open that is refused has removed nothing.
+fn remove(home: &Home, strays: &[String]) -> Result<(), OpenError> {
+    for name in strays {
+        tracing::info!(file = %name, "removing a file that an interrupted preparation or merge left");
+        match home.fs.remove(&home.dir.join(name)) {
+            // A temporary file was used again, and renamed, by the recovery.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(OpenError::io("remove", home.dir.join(name)))?,
+        }
+    }
+    Ok(())
+}
+
+fn find(home: &Home, entry: &SegmentEntry) -> Result<Found, OpenError> {
+    let path = home.dir.join(file_name(entry.id));
+    let corrupt = |damage| OpenError::Corrupt(Corruption { file: path.clone(), offset: 0, damage });
+    let file = match home.fs.open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(corrupt(Damage::Missing)),
+        Err(error) => return Err(OpenError::io("open", path)(error)),
+    };
+    let header = read_segment_header(&*file, home.store, entry.id);
+    let header = header.map_err(OpenError::io("read", &path))?.map_err(corrupt)?;
+    let len = file.len().map_err(OpenError::io("measure", &path))?;
+    let found = Found { entry: *entry, file, path, header_size: header.size(), len };
+    match entry.sealed {
+        Some(sealed) if len < sealed.length => Err(found.corruption(len, Damage::Truncated)),
+        _ => Ok(found),
+    }
+}
+
+fn sealed_segment(home: &Home, found: &Found) -> Segment {
+    let summary = found.entry.sealed.unwrap_or_default();
+    let mut segment =
+        Segment::new(&home.dir, found.entry.id, found.file.clone(), SegmentState::Sealed, summary.length);
+    segment.merged = found.entry.merged;
+    segment.summary = summary;
+    segment
+}

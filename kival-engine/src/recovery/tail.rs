@@ -1,0 +1,199 @@
+//! After an unclean stop: how far the log reaches, and making that much durable.
+//!
+//! The open segments are scanned to the end of the log. What no watermark speaks for may be in the page
+//! cache only, so it is appended anew to a fresh segment; the open ones are sealed below it.
+
+use super::{Found, TornTail};
+use crate::error::{Damage, OpenError};
+use crate::format::group::{self, GroupHeader, Position};
+use crate::format::manifest::{Manifest, SegmentEntry};
+use crate::format::segment::file_name;
+use crate::fs::write_all_at;
+use crate::log::Home;
+use crate::log::hint_file::{Summed, write_from_segment};
+use crate::log::keeper::create_log_segment;
+use crate::log::scan::{Scanner, Step};
+use std::io;
+
+/// The log of the stopped run, settled.
+pub(super) struct Settled {
+    /// Its segments, all sealed now.
+    pub(super) sealed: Vec<Found>,
+    /// The sequence of its last record.
+    pub(super) last_sequence: u64,
+    /// What was left behind.
+    pub(super) torn: Vec<TornTail>,
+}
+
+/// How far the log reaches.
+struct Extent {
+    /// For each open segment the offset at which its last whole group ends.
+    ends: Vec<u64>,
+    /// Everything below is on disk.
+    watermark: Position,
+    last_sequence: u64,
+}
+
+/// Decides how far the log of the `open` segments reaches, makes that durable, and names the result in
+/// the manifest.
+pub(super) fn settle(home: &Home, open: Vec<Found>) -> Result<Settled, OpenError> {
+    let extent = measure(home, &open)?;
+    let mut torn = Vec::new();
+    for (found, &end) in open.iter().zip(&extent.ends) {
+        if found.len > end {
+            let tail = TornTail { file: found.path.clone(), offset: end, bytes: found.len - end };
+            tracing::warn!(
+                file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes,
+                "the log ends in a torn tail: these bytes belong to appends that the crash cut off"
+            );
+            torn.push(tail);
+        }
+    }
+    let moved = move_tail(home, &open, &extent)?;
+    let cuts: Vec<u64> =
+        open.iter().zip(&extent.ends).map(|(found, &end)| cut(found, end, &extent)).collect();
+    let mut sealed = Vec::new();
+    for (mut found, &cut) in open.into_iter().zip(&cuts) {
+        if cut > found.header_size {
+            summarize(home, &mut found, cut)?;
+            sealed.push(found);
+        }
+    }
+    sealed.extend(moved);
+    let change = |manifest: &mut Manifest| {
+        manifest.segments.retain(|entry| entry.sealed.is_some());
+        manifest.segments.extend(sealed.iter().map(|found| found.entry));
+        manifest.chain = extent.last_sequence;
+    };
+    home.manifest.update(change).map_err(OpenError::io("write the manifest of", &*home.dir))?;
+    Ok(Settled { sealed, last_sequence: extent.last_sequence, torn })
+}
+
+/// Up to where an open segment is known to be on disk.
+fn cut(found: &Found, end: u64, extent: &Extent) -> u64 {
+    match found.entry.id.cmp(&extent.watermark.segment) {
+        std::cmp::Ordering::Less => end,
+        std::cmp::Ordering::Equal => extent.watermark.offset.clamp(found.header_size, end),
+        std::cmp::Ordering::Greater => found.header_size,
+    }
+}
+
+fn measure(home: &Home, open: &[Found]) -> Result<Extent, OpenError> {
+    let manifest = home.manifest.get();
+    let mut watermark = manifest.watermark;
+    let mut last_sequence = manifest.chain;
+    let mut ends: Vec<u64> = Vec::new();
+    // Where no whole group stood, and what stood there instead.
+    let mut broken: Option<(usize, Scanner, Damage)> = None;
+    for (index, found) in open.iter().enumerate() {
+        let mut scanner =
+            Scanner::new(found.file.clone(), home.store, found.first_group(), found.len, Some(last_sequence));
+        let mut stop = None;
+        loop {
+            match scanner.step().map_err(found.io("read"))? {
+                Step::Group(group) => {
+                    watermark = watermark.max(group.header.watermark);
+                    // The chain goes on, so that what was passed over was never part of it.
+                    broken = None;
+                }
+                Step::End => break,
+                Step::Broken(damage @ (Damage::Unsupported | Damage::Newer(_))) => {
+                    return Err(found.corruption(scanner.position().offset, damage));
+                }
+                Step::Broken(damage) => {
+                    stop = Some(damage);
+                    break;
+                }
+            }
+        }
+        last_sequence = scanner.previous().unwrap_or(last_sequence);
+        let end = scanner.position().offset;
+        ends.push(end);
+        if let Some(damage) = stop {
+            let nothing_whole = end == found.header_size;
+            let log_ended = broken.is_some();
+            broken.get_or_insert((index, scanner, damage));
+            if nothing_whole || log_ended {
+                break;
+            }
+        }
+    }
+    ends.extend(open[ends.len()..].iter().map(|found| found.header_size));
+    if let Some((index, mut scanner, damage)) = broken {
+        let end = scanner.position();
+        let mut speaks = scanner.watermark_beyond().map_err(open[index].io("read"))?;
+        for later in &open[index + 1..] {
+            let mut scanner =
+                Scanner::new(later.file.clone(), home.store, later.first_group(), later.len, None);
+            speaks = speaks.max(scanner.watermark_beyond().map_err(later.io("read"))?);
+        }
+        watermark = watermark.max(speaks);
+        if watermark > end {
+            return Err(open[index].corruption(end.offset, damage));
+        }
+    }
+    check_reach(open, &ends, watermark)?;
+    Ok(Extent { ends, watermark, last_sequence })
+}
+
+/// Everything below the watermark must be there, also where a file simply ends too early.
+fn check_reach(open: &[Found], ends: &[u64], watermark: Position) -> Result<(), OpenError> {
+    for (found, &end) in open.iter().zip(ends) {
+        if found.entry.id == watermark.segment && end < watermark.offset {
+            return Err(found.corruption(end, Damage::Truncated));
+        }
+    }
+    Ok(())
+}
+
+/// Appends the groups between watermark and end anew to a fresh segment, and syncs it. No segment if
+/// there are none.
+fn move_tail(home: &Home, open: &[Found], extent: &Extent) -> Result<Option<Found>, OpenError> {
+    let from: Vec<u64> = open.iter().zip(&extent.ends).map(|(found, &end)| cut(found, end, extent)).collect();
+    if from.iter().zip(&extent.ends).all(|(from, end)| from == end) {
+        return Ok(None);
+    }
+    let failed = OpenError::io("append the tail of the log anew in", &*home.dir);
+    let copy = || -> io::Result<Found> {
+        let fresh = create_log_segment(home)?;
+        let mut at = Position { segment: fresh.id, offset: fresh.header_size };
+        for ((found, &from), &end) in open.iter().zip(&from).zip(&extent.ends) {
+            let start = Position { segment: found.entry.id, offset: from };
+            let mut scanner = Scanner::new(found.file.clone(), home.store, start, end, None);
+            while let Step::Group(group) = scanner.step()? {
+                let header = GroupHeader { at, watermark: Position::default(), ..group.header };
+                write_all_at(&*fresh.file, &header.encode(), at.offset)?;
+                write_all_at(&*fresh.file, group.body(), at.offset + group::HEADER as u64)?;
+                at.offset += (group::HEADER + group.body().len()) as u64;
+            }
+            if scanner.position().offset != end {
+                return Err(io::Error::other("the tail of the log changed while it was read"));
+            }
+        }
+        fresh.file.sync()?;
+        Ok(Found {
+            entry: SegmentEntry { id: fresh.id, merged: false, sealed: None },
+            file: fresh.file,
+            path: home.dir.join(file_name(fresh.id)),
+            header_size: fresh.header_size,
+            len: at.offset,
+        })
+    };
+    let mut fresh = copy().map_err(failed)?;
+    let len = fresh.len;
+    summarize(home, &mut fresh, len)?;
+    Ok(Some(fresh))
+}
+
+/// Writes the hint of a segment that counts up to `length`, and marks it sealed.
+fn summarize(home: &Home, found: &mut Found, length: u64) -> Result<(), OpenError> {
+    // It is sealed now, so it is synced; a file that ended before the kernel knew is no exception.
+    found.file.sync().map_err(found.io("sync"))?;
+    let summed =
+        write_from_segment(&*home.fs, &home.dir, home.store, found.file.clone(), found.first_group(), length);
+    match summed.map_err(found.io("write the hint of"))? {
+        Summed::Whole(summary) => found.entry.sealed = Some(summary),
+        Summed::Broken(place, damage) => return Err(found.corruption(place.offset, damage)),
+    }
+    Ok(())
+}
