@@ -1,0 +1,321 @@
+//! CLIENT: what connections tell of themselves, and of each other.
+
+use super::introspection::help;
+use super::options::{SYNTAX_ERROR, is_word};
+use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, full_name};
+use crate::engine_task::park::Parked;
+use crate::engine_task::session::Session;
+use crate::number::parse_i64;
+use crate::resp::{Args, ErrorReply, Reply};
+
+const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+const BAD_ID: &str = "ERR Invalid client ID";
+
+/// What the subcommands have in common.
+const SUBCOMMAND: Command = Command {
+    arity: 2,
+    flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE),
+    categories: Categories::CONNECTION,
+    group: Group::Connection,
+    ..Command::BASE
+};
+
+/// Clients.
+pub(super) const COMMANDS: &[Command] = &[Command {
+    name: "client",
+    arity: -2,
+    group: Group::Connection,
+    since: "2.4.0",
+    complexity: "That of the subcommand",
+    summary: "Holds the commands about connections.",
+    subcommands: &[
+        Command {
+            name: "getname",
+            handler: get_name,
+            since: "2.6.9",
+            summary: "Answers the name of this connection.",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "help",
+            handler: help,
+            flags: Flags::LOADING.and(Flags::STALE),
+            since: "5.0.0",
+            summary: "Lists the subcommands.",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "id",
+            handler: id,
+            since: "5.0.0",
+            summary: "Answers the id of this connection.",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "info",
+            handler: info,
+            since: "6.2.0",
+            tips: &["nondeterministic_output"],
+            summary: "Describes this connection in one line.",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "list",
+            handler: list,
+            arity: -2,
+            flags: SUBCOMMAND.flags.and(Flags::ADMIN),
+            since: "2.4.0",
+            complexity: "O(N) with N clients or commands",
+            tips: &["nondeterministic_output"],
+            summary: "Describes connections, a line each: all, those of a type (TYPE type), or those with \
+                certain ids (ID id ...).",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "setinfo",
+            handler: set_info,
+            arity: 4,
+            since: "7.2.0",
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            summary: "Notes the client library of this connection (LIB-NAME name) or its version \
+                (LIB-VER version).",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "setname",
+            handler: set_own_name,
+            arity: 3,
+            since: "2.6.9",
+            summary: "Names this connection; an empty name takes it back.",
+            ..SUBCOMMAND
+        },
+    ],
+    ..Command::BASE
+}];
+
+fn id(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    Ok(Reply::Integer(ctx.session.id.cast_signed()))
+}
+
+fn get_name(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let name = &ctx.session.name;
+    Ok(if name.is_empty() { Reply::Null } else { Reply::bulk(name.clone()) })
+}
+
+fn set_own_name(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    set_name(ctx.session, &args[2])?;
+    Ok(Reply::Ok)
+}
+
+/// Names a connection.
+pub(super) fn set_name(session: &mut Session, name: &[u8]) -> Result<(), Abort> {
+    if !fits_in_a_line(name) {
+        return Err(BAD_NAME.into());
+    }
+    session.name = name.to_vec();
+    Ok(())
+}
+
+/// Whether CLIENT LIST can show it as one word.
+fn fits_in_a_line(word: &[u8]) -> bool {
+    word.iter().all(u8::is_ascii_graphic)
+}
+
+fn set_info(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (attribute, value) = (&args[2], &args[3]);
+    let field = if is_word(attribute, "lib-name") {
+        &mut ctx.session.lib_name
+    } else if is_word(attribute, "lib-ver") {
+        &mut ctx.session.lib_ver
+    } else {
+        return Err(ErrorReply::from([b"ERR Unrecognized option '", attribute, b"'"].concat()).into());
+    };
+    if !fits_in_a_line(value) {
+        let why = b" cannot contain spaces, newlines or special characters.";
+        return Err(ErrorReply::from([b"ERR ", attribute, why].concat()).into());
+    }
+    *field = value.to_vec();
+    Ok(Reply::Ok)
+}
+
+fn info(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    Ok(lines(std::iter::once(&*ctx.session)))
+}
+
+fn list(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let mut all: Vec<&Session> = ctx.clients.iter().chain([&*ctx.session]).collect();
+    all.sort_unstable_by_key(|session| session.id);
+    let wanted = match parse_selection(args)? {
+        Selection::All => all,
+        Selection::None => Vec::new(),
+        Selection::Ids(ids) => ids
+            .iter()
+            .filter_map(|id| all.binary_search_by_key(id, |session| session.id).ok())
+            .map(|index| all[index])
+            .collect(),
+    };
+    Ok(lines(wanted.into_iter()))
+}
+
+/// Which connections CLIENT LIST is asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Selection {
+    All,
+    /// Those of a type that no connection here is of.
+    None,
+    /// In the order asked for.
+    Ids(Vec<u64>),
+}
+
+fn parse_selection(args: Args<'_>) -> Result<Selection, Abort> {
+    match (args.len(), args.get(2)) {
+        (2, _) => Ok(Selection::All),
+        (4, Some(option)) if is_word(option, "type") => {
+            let kind = &args[3];
+            if is_word(kind, "normal") {
+                Ok(Selection::All)
+            } else if ["slave", "replica", "pubsub", "master"].iter().any(|other| is_word(kind, other)) {
+                Ok(Selection::None)
+            } else {
+                Err(ErrorReply::from([b"ERR Unknown client type '", kind, b"'"].concat()).into())
+            }
+        }
+        (4.., Some(option)) if is_word(option, "id") => {
+            let mut ids = Vec::with_capacity(args.len() - 3);
+            for text in args.tail(3) {
+                let id = parse_i64(text).ok_or(BAD_ID)?;
+                // There is none with a negative one.
+                ids.extend(u64::try_from(id));
+            }
+            Ok(Selection::Ids(ids))
+        }
+        _ => Err(SYNTAX_ERROR.into()),
+    }
+}
+
+fn lines<'a>(sessions: impl Iterator<Item = &'a Session>) -> Reply {
+    let text: String = sessions.map(line).collect();
+    Reply::Verbatim { format: "txt", text: text.into() }
+}
+
+/// The line of one connection, with the fields of Redis 7.2. What does not exist here is shown as Redis
+/// shows it where it is not in use; the descriptor is the socket's own affair, hence -1.
+fn line(session: &Session) -> String {
+    let text = String::from_utf8_lossy;
+    let held: usize = session.held.iter().map(|held| held.output.len()).sum();
+    let output = session.mailbox.unsent() + held;
+    let memory = size_of::<Session>() + session.query_bytes + output;
+    let flags = match session.parked {
+        _ if session.closing => "c",
+        Some(Parked::Waiting(_)) => "b",
+        _ => "N",
+    };
+    let command = session.last_command.map_or("NULL".to_owned(), |(outer, inner)| full_name(outer, inner));
+    format!(
+        "id={id} addr={addr} laddr={laddr} fd=-1 name={name} age={age} idle={idle} flags={flags} db={db} \
+         sub=0 psub=0 ssub=0 multi=-1 qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+         oll={oll} omem={output} tot-mem={memory} events={events} cmd={command} user=default redir=-1 \
+         resp={resp} lib-name={lib_name} lib-ver={lib_ver}\n",
+        id = session.id,
+        addr = session.addr,
+        laddr = session.laddr,
+        name = text(&session.name),
+        age = session.since.elapsed().as_secs(),
+        idle = session.active.elapsed().as_secs(),
+        db = session.db,
+        qbuf = session.query_bytes,
+        oll = session.held.len(),
+        events = if output > 0 { "rw" } else { "r" },
+        resp = session.protocol.version(),
+        lib_name = text(&session.lib_name),
+        lib_ver = text(&session.lib_ver),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine_task::mailbox::mailbox;
+    use crate::resp::{Batch, Protocol};
+    use std::collections::VecDeque;
+    use std::time::Instant;
+
+    fn session() -> Session {
+        Session {
+            id: 7,
+            addr: ([127, 0, 0, 1], 5000).into(),
+            laddr: ([127, 0, 0, 1], 6380).into(),
+            db: 3,
+            protocol: Protocol::Resp3,
+            authenticated: true,
+            name: b"worker".to_vec(),
+            lib_name: Vec::new(),
+            lib_ver: b"1.2".to_vec(),
+            since: Instant::now(),
+            active: Instant::now(),
+            last_command: None,
+            last_word: None,
+            query_bytes: 12,
+            bytes_in: 0,
+            bytes_out: 0,
+            closing: false,
+            mailbox: mailbox().0,
+            parked: None,
+            backlog: VecDeque::new(),
+            held: VecDeque::new(),
+            over_soft_limit: None,
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_fields_of_redis_in_its_order() {
+        let line = line(&session());
+        let names: Vec<&str> = line.split_whitespace().filter_map(|field| field.split('=').next()).collect();
+        assert_eq!(
+            names.join(" "),
+            "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem \
+             rbs rbp obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
+        );
+        for part in [
+            "id=7 addr=127.0.0.1:5000 laddr=127.0.0.1:6380 ",
+            " name=worker age=0 idle=0 flags=N db=3 ",
+            " qbuf=12 ",
+            " cmd=NULL user=default redir=-1 resp=3 lib-name= lib-ver=1.2\n",
+        ] {
+            assert!(line.contains(part), "{part:?} in {line:?}");
+        }
+    }
+
+    #[track_caller]
+    fn check(words: &str, expected: Result<Selection, &str>) {
+        let batch = Batch::from_args(words.split(' '));
+        let selection = parse_selection(batch.command(0)).map_err(|abort| match abort {
+            Abort::Error(error) => error.to_string(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(selection, expected.map_err(str::to_owned), "{words}");
+    }
+
+    #[test]
+    fn the_list_can_be_narrowed() {
+        check("client list", Ok(Selection::All));
+        check("client list TYPE Normal", Ok(Selection::All));
+        check("client list type replica", Ok(Selection::None));
+        check("client list type x", Err("ERR Unknown client type 'x'"));
+        check("client list type normal x", Err(SYNTAX_ERROR));
+        check("client list id 4 2 -1 4", Ok(Selection::Ids(vec![4, 2, 4])));
+        check("client list id", Err(SYNTAX_ERROR));
+        check("client list id x", Err(BAD_ID));
+        check("client list foo", Err(SYNTAX_ERROR));
+    }
+
+    #[test]
+    fn names_are_one_visible_word() {
+        let mut session = session();
+        assert!(set_name(&mut session, b"a b").is_err());
+        assert!(set_name(&mut session, b"a\n").is_err());
+        assert_eq!(session.name, b"worker");
+        assert!(set_name(&mut session, b"!~").is_ok() && session.name == b"!~");
+        assert!(set_name(&mut session, b"").is_ok() && session.name.is_empty());
+    }
+}

@@ -1,0 +1,333 @@
+//! INFO: what the server tells of itself, in sections of `name:value` lines.
+//!
+//! The names are Redis's where the value means what it means there, and begin with `kival_` elsewhere. A
+//! field whose value would have to be made up is not there.
+
+use super::{Categories, Command, Context, Flags, Group, Outcome};
+use crate::engine_task::park::Parked;
+use crate::resp::{Args, Reply};
+use std::fmt::{Display, Write};
+use std::fs::read_to_string;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The version of Redis whose clients and tools this server means to satisfy.
+pub(super) const REDIS_VERSION: &str = "7.2.4";
+
+const SECONDS_A_DAY: u64 = 24 * 60 * 60;
+/// Linux counts processor time for programs in hundredths of a second, on every machine.
+const TICKS_A_SECOND: u64 = 100;
+
+/// The server's report.
+pub(super) const COMMANDS: &[Command] = &[Command {
+    name: "info",
+    handler: info,
+    arity: -1,
+    flags: Flags::LOADING.and(Flags::STALE),
+    categories: Categories::DANGEROUS,
+    group: Group::Server,
+    tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+    summary: "Tells of the server, section by section: those named, or all.",
+    ..Command::BASE
+}];
+
+/// Writes the lines of a section.
+type Section = fn(&mut Context<'_>, &mut Report);
+
+const SECTIONS: &[(&str, Section)] = &[
+    ("Server", server),
+    ("Clients", clients),
+    ("Memory", memory),
+    ("Persistence", persistence),
+    ("Stats", stats),
+    ("Replication", replication),
+    ("CPU", cpu),
+    ("Errorstats", errorstats),
+    ("Cluster", cluster),
+    ("Keyspace", keyspace),
+];
+
+/// Names of all sections together; Redis keeps some for `all`, kival has none that it would.
+const ALL: [&str; 3] = ["default", "all", "everything"];
+
+fn info(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let mut report = Report::default();
+    for (title, section) in SECTIONS.iter().filter(|(title, _)| is_wanted(args.tail(1), title)) {
+        report.section(title);
+        section(ctx, &mut report);
+    }
+    Ok(Reply::Verbatim { format: "txt", text: report.text.into() })
+}
+
+fn is_wanted(names: Args<'_>, title: &str) -> bool {
+    let is = |name: &[u8], other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    names.is_empty() || names.iter().any(|name| is(name, title) || ALL.iter().any(|all| is(name, all)))
+}
+
+/// The text so far.
+#[derive(Debug, Default)]
+struct Report {
+    text: String,
+}
+
+impl Report {
+    fn section(&mut self, title: &str) {
+        if !self.text.is_empty() {
+            self.text.push_str("\r\n");
+        }
+        self.line(format_args!("# {title}"));
+    }
+
+    fn field(&mut self, name: &str, value: impl Display) {
+        self.line(format_args!("{name}:{value}"));
+    }
+
+    /// A size in bytes, and again for people.
+    fn size(&mut self, name: &str, bytes: u64) {
+        self.field(name, bytes);
+        self.line(format_args!("{name}_human:{}", human(bytes)));
+    }
+
+    fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        self.text.write_fmt(text).expect("a String takes everything");
+        self.text.push_str("\r\n");
+    }
+}
+
+/// A size as Redis shows it to people.
+fn human(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    let mut size = bytes as f64 / 1024.0;
+    let mut units = ["K", "M", "G", "T", "P"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while size >= 1024.0
+        && let Some(next) = units.next()
+    {
+        size /= 1024.0;
+        unit = next;
+    }
+    format!("{size:.2}{unit}")
+}
+
+fn server(ctx: &mut Context<'_>, report: &mut Report) {
+    let uptime = ctx.server.started.elapsed().as_secs();
+    let system = rustix::system::uname();
+    let os = [system.sysname(), system.release(), system.machine()].map(|part| part.to_string_lossy());
+    let path = |path: Option<&std::path::Path>| path.map(|path| path.display().to_string());
+    report.field("redis_version", REDIS_VERSION);
+    report.field("kival_version", env!("CARGO_PKG_VERSION"));
+    report.field("redis_mode", "standalone");
+    report.field("os", os.join(" "));
+    report.field("arch_bits", usize::BITS);
+    report.field("process_id", std::process::id());
+    report.field("run_id", &ctx.server.run_id);
+    report.field("tcp_port", ctx.server.port);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    report.field("server_time_usec", now.as_micros());
+    report.field("uptime_in_seconds", uptime);
+    report.field("uptime_in_days", uptime / SECONDS_A_DAY);
+    report.field("hz", ctx.server.config.hz);
+    report.field("configured_hz", ctx.server.config.hz);
+    report.field("executable", path(std::env::current_exe().ok().as_deref()).unwrap_or_default());
+    report.field("config_file", path(ctx.server.config_file.as_deref()).unwrap_or_default());
+}
+
+fn clients(ctx: &mut Context<'_>, report: &mut Report) {
+    let blocked =
+        ctx.clients.iter().filter(|session| matches!(session.parked, Some(Parked::Waiting(_)))).count();
+    report.field("connected_clients", ctx.clients.connected);
+    report.field("cluster_connections", 0);
+    report.field("maxclients", ctx.server.config.maxclients);
+    report.field("blocked_clients", blocked);
+    report.field("tracking_clients", 0);
+    report.field("kival_most_clients", ctx.server.counters.most_clients);
+}
+
+fn memory(ctx: &mut Context<'_>, report: &mut Report) {
+    let engine = ctx.store.engine_ref().stats();
+    let status = read_to_string("/proc/self/status").unwrap_or_default();
+    if let Some(resident) = status_bytes(&status, "VmRSS") {
+        report.size("used_memory", resident);
+        report.size("used_memory_rss", resident);
+    }
+    if let Some(peak) = status_bytes(&status, "VmHWM") {
+        report.size("used_memory_peak", peak);
+    }
+    if let Some(total) = crate::limits::total_memory() {
+        report.size("total_system_memory", total);
+    }
+    report.size("maxmemory", 0);
+    report.field("maxmemory_policy", "noeviction");
+    report.field("mem_allocator", "mimalloc");
+    report.field("kival_keydir_bytes", engine.keydir_bytes);
+    report.field("kival_cache_bytes", engine.cache_bytes);
+    report.field("kival_cache_values", engine.cache_values);
+}
+
+/// A line of `/proc/self/status` such as `VmRSS:     5124 kB`, in bytes.
+fn status_bytes(status: &str, name: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kib: u64 = value.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
+    let engine = ctx.store.engine_ref();
+    let (stats, poisoned) = (engine.stats(), engine.poisoned().is_some());
+    let compaction = stats.compaction;
+    let started = ctx.server.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    report.field("loading", 0);
+    report.field("async_loading", 0);
+    // There are no snapshots; Redis takes the state at its start for saved.
+    report.field("rdb_changes_since_last_save", ctx.store.changes);
+    report.field("rdb_bgsave_in_progress", 0);
+    report.field("rdb_last_save_time", started.as_secs());
+    report.field("rdb_last_bgsave_status", "ok");
+    report.field("rdb_saves", 0);
+    report.field("aof_enabled", 1);
+    report.field("aof_rewrite_in_progress", u8::from(compaction.running));
+    report.field("aof_rewrite_scheduled", u8::from(compaction.scheduled));
+    report.field("aof_last_bgrewrite_status", if compaction.last_ok { "ok" } else { "err" });
+    report.field("aof_rewrites", compaction.finished);
+    report.field("aof_last_write_status", if poisoned { "err" } else { "ok" });
+    report.field("aof_current_size", stats.log_bytes);
+    report.field("aof_base_size", stats.live_bytes);
+    report.field("kival_segments", stats.segments);
+    report.field("kival_live_bytes", stats.live_bytes);
+    report.field("kival_dead_bytes", stats.log_bytes.saturating_sub(stats.live_bytes));
+    report.field("kival_last_sequence", stats.last_sequence);
+    report.field("kival_durable_sequence", stats.durable_sequence);
+    report.field("kival_syncs", stats.syncs);
+    report.field("kival_compactions_failed", compaction.failed);
+    report.field("kival_compaction_bytes_read", compaction.bytes_read);
+    report.field("kival_compaction_bytes_total", compaction.bytes_total);
+}
+
+fn stats(ctx: &mut Context<'_>, report: &mut Report) {
+    let (engine, counters) = (ctx.store.engine_ref().stats(), &ctx.server.counters);
+    report.field("total_connections_received", counters.connections);
+    report.field("total_commands_processed", counters.commands);
+    report.field("total_net_input_bytes", counters.bytes_in);
+    report.field("total_net_output_bytes", counters.bytes_out);
+    report.field("rejected_connections", counters.rejected);
+    report.field("expired_keys", engine.expired);
+    report.field("evicted_keys", 0);
+    report.field("evicted_clients", 0);
+    report.field("keyspace_hits", ctx.store.hits);
+    report.field("keyspace_misses", ctx.store.misses);
+    report.field("pubsub_channels", 0);
+    report.field("pubsub_patterns", 0);
+    report.field("total_error_replies", counters.error_replies);
+    report.field("client_query_buffer_limit_disconnections", counters.query_limit_cuts);
+    report.field("client_output_buffer_limit_disconnections", counters.output_limit_cuts);
+    report.field("kival_cold_reads", counters.cold_reads);
+    report.field("kival_corrupt_reads", counters.corrupt_reads);
+    report.field("kival_cache_hits", engine.cache_hits);
+    report.field("kival_cache_misses", engine.cache_misses);
+    report.field("kival_keydir_moved_max", engine.keydir_moved_max);
+}
+
+fn replication(ctx: &mut Context<'_>, report: &mut Report) {
+    report.field("role", "master");
+    report.field("connected_slaves", 0);
+    report.field("master_failover_state", "no-failover");
+    report.field("master_replid", &ctx.server.run_id);
+    report.field("master_replid2", "0".repeat(40));
+    report.field("master_repl_offset", 0);
+    report.field("second_repl_offset", -1);
+    report.field("repl_backlog_active", 0);
+}
+
+fn cpu(_: &mut Context<'_>, report: &mut Report) {
+    let stat = read_to_string("/proc/self/stat").unwrap_or_default();
+    if let Some((user, system)) = processor_ticks(&stat) {
+        let seconds = |ticks: u64| format!("{:.6}", ticks as f64 / TICKS_A_SECOND as f64);
+        report.field("used_cpu_sys", seconds(system));
+        report.field("used_cpu_user", seconds(user));
+    }
+}
+
+/// Ticks spent in the program and in the system, out of `/proc/self/stat`.
+fn processor_ticks(stat: &str) -> Option<(u64, u64)> {
+    // The name of the program, in brackets, may hold blanks and brackets. Of what follows it the first
+    // field is the third of all; the ticks are the 14th and the 15th.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut ticks = fields.split_ascii_whitespace().skip(14 - 3).map(|ticks| ticks.parse().ok());
+    Some((ticks.next()??, ticks.next()??))
+}
+
+fn errorstats(ctx: &mut Context<'_>, report: &mut Report) {
+    let mut errors: Vec<_> = ctx.server.counters.errors.iter().collect();
+    errors.sort_unstable();
+    for (code, count) in errors {
+        report.line(format_args!("errorstat_{code}:count={count}"));
+    }
+}
+
+fn cluster(_: &mut Context<'_>, report: &mut Report) {
+    report.field("cluster_enabled", 0);
+}
+
+fn keyspace(ctx: &mut Context<'_>, report: &mut Report) {
+    for db in 0..ctx.store.engine_ref().databases() {
+        let keys = ctx.store.key_count(db);
+        if keys > 0 {
+            let engine = ctx.store.engine_ref();
+            let (expires, ttl) = (engine.expiring_count(db), engine.average_ttl(db));
+            report.line(format_args!("db{db}:keys={keys},expires={expires},avg_ttl={ttl}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::Batch;
+
+    #[track_caller]
+    fn check_sections(names: &str, expected: &[&str]) {
+        let batch = Batch::from_args(names.split(' '));
+        let names = batch.command(0).tail(1);
+        let titles = SECTIONS.iter().map(|(title, _)| *title);
+        assert_eq!(titles.filter(|title| is_wanted(names, title)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn sections_are_chosen_by_name() {
+        let all: Vec<&str> = SECTIONS.iter().map(|(title, _)| *title).collect();
+        check_sections("info", &all);
+        for everything in ["default", "ALL", "everything cpu"] {
+            check_sections(&format!("info {everything}"), &all);
+        }
+        check_sections("info cpu SERVER cpu", &["Server", "CPU"]);
+        check_sections("info nosuch", &[]);
+    }
+
+    #[test]
+    fn a_report_reads_like_that_of_redis() {
+        let mut report = Report::default();
+        report.section("Cluster");
+        report.field("cluster_enabled", 0);
+        report.section("Memory");
+        report.size("maxmemory", 0);
+        let expected =
+            "# Cluster\r\ncluster_enabled:0\r\n\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_human:0B\r\n";
+        assert_eq!(report.text, expected);
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_units_of_redis() {
+        let shown = [0, 1023, 1024, 1_415_528, 25_274_793_984, 1 << 60].map(human);
+        assert_eq!(shown, ["0B", "1023B", "1.00K", "1.35M", "23.54G", "1024.00P"]);
+    }
+
+    #[test]
+    fn the_files_of_the_system_are_understood() {
+        assert_eq!(status_bytes("Name:\tx\nVmRSS:\t    5 kB\n", "VmRSS"), Some(5120));
+        assert_eq!(status_bytes("VmRSSx:\t    5 kB\n", "VmRSS"), None);
+        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 250 75 0 0";
+        assert_eq!(processor_ticks(stat), Some((250, 75)));
+        assert_eq!(processor_ticks("7 (a) S 1"), None);
+    }
+}

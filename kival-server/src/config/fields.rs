@@ -1,0 +1,174 @@
+//! [`Config`], the plain struct that the rest of the server reads. How its fields are named, bounded and
+//! written is said in the table, not here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::ValueFault;
+use super::lists::{BindAddress, OutputLimits};
+use super::row::Setting;
+use super::settings::SETTINGS;
+use super::source::{Source, Sources};
+use super::values::{AppendFsync, DebugCommand, LogFormat, LogLevel, Secret};
+
+/// What Redis brings `hz` into, whatever was asked for.
+const HZ_RANGE: (u32, u32) = (1, 500);
+
+/// Every setting's value. The defaults, ranges and meanings stand in [`SETTINGS`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// TCP port to listen on; 0 for one that the system chooses.
+    pub port: u16,
+    /// Addresses to listen on; at least one.
+    pub bind: Vec<BindAddress>,
+    /// Whether clients of other machines are refused as long as there is no password.
+    pub protected_mode: bool,
+    /// Connections that may wait to be accepted.
+    pub tcp_backlog: u32,
+    /// How long a connection is silent before its peer is probed; zero for never.
+    pub tcp_keepalive: Duration,
+    /// How long a client may be idle before it is disconnected; zero for ever.
+    pub timeout: Duration,
+    /// Clients that may be connected at once.
+    pub maxclients: u32,
+    /// How long a stop waits for what is under way.
+    pub shutdown_timeout: Duration,
+    /// The password that clients must give; empty for none.
+    pub requirepass: Secret,
+    /// Who may call DEBUG.
+    pub enable_debug_command: DebugCommand,
+    /// Number of databases; their numbers are below it.
+    pub databases: u32,
+    /// Directory of the store.
+    pub dir: PathBuf,
+    /// Whether the store is kept in memory only and is gone when the server stops.
+    pub in_memory: bool,
+    /// When a write is made durable.
+    pub appendfsync: AppendFsync,
+    /// Bytes at which a segment of the log is full.
+    pub segment_size: u64,
+    /// Growth since the last compaction, in percent of the log's size then, at which the next one starts;
+    /// 0 for never.
+    pub auto_aof_rewrite_percentage: u32,
+    /// Bytes below which the log is never compacted by itself.
+    pub auto_aof_rewrite_min_size: u64,
+    /// Bytes of values that are kept in memory for reads.
+    pub cache_size: u64,
+    /// Longest argument that a client may send, in bytes.
+    pub proto_max_bulk_len: u64,
+    /// Bytes of requests that may wait for one client.
+    pub client_query_buffer_limit: u64,
+    /// Bytes of replies that may wait for one client, by class of client.
+    pub client_output_buffer_limit: OutputLimits,
+    /// How often background work runs, in times a second.
+    pub hz: u32,
+    /// How hard expired keys are looked for, from 1 to 10.
+    pub active_expire_effort: u8,
+    /// How much is logged.
+    pub loglevel: LogLevel,
+    /// File to log to; standard output if none.
+    pub logfile: Option<PathBuf>,
+    /// What a line of the log looks like.
+    pub log_format: LogFormat,
+    /// Where each value came from.
+    pub sources: Sources,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mut config = Self::unset();
+        for setting in SETTINGS {
+            setting.set(&mut config, &[setting.default.as_bytes()]).expect("a test sets every default");
+        }
+        config
+    }
+}
+
+impl Config {
+    /// All fields empty or zero; of use only to be filled with the defaults.
+    fn unset() -> Self {
+        Self {
+            port: 0,
+            bind: Vec::new(),
+            protected_mode: false,
+            tcp_backlog: 0,
+            tcp_keepalive: Duration::ZERO,
+            timeout: Duration::ZERO,
+            maxclients: 0,
+            shutdown_timeout: Duration::ZERO,
+            requirepass: Secret::default(),
+            enable_debug_command: DebugCommand::No,
+            databases: 0,
+            dir: PathBuf::new(),
+            in_memory: false,
+            appendfsync: AppendFsync::Always,
+            segment_size: 0,
+            auto_aof_rewrite_percentage: 0,
+            auto_aof_rewrite_min_size: 0,
+            cache_size: 0,
+            proto_max_bulk_len: 0,
+            client_query_buffer_limit: 0,
+            client_output_buffer_limit: OutputLimits::default(),
+            hz: 0,
+            active_expire_effort: 0,
+            loglevel: LogLevel::Notice,
+            logfile: None,
+            log_format: LogFormat::Text,
+            sources: Sources::default(),
+        }
+    }
+
+    /// Sets one setting from the words given for it, and notes who gave them. On an error nothing changes.
+    pub(super) fn assign(
+        &mut self,
+        setting: &Setting,
+        words: &[&[u8]],
+        source: Source,
+    ) -> Result<(), ValueFault> {
+        setting.set(self, words)?;
+        self.sources.note(setting.name, source);
+        Ok(())
+    }
+
+    /// Brings into range what Redis silently brings into range, and tells of values that are allowed one by
+    /// one but make little sense together.
+    pub fn sanitize(&mut self) -> Vec<Warning> {
+        self.hz = self.hz.clamp(HZ_RANGE.0, HZ_RANGE.1);
+
+        let mut warnings = Vec::new();
+        let given = |name: &str| *self.sources.of(name) != Source::Default;
+        if self.in_memory {
+            let ignored = ["dir", "appendfsync"].into_iter().filter(|name| given(name));
+            warnings.extend(ignored.map(|name| Warning::UnusedInMemory { name }));
+        }
+        if self.client_query_buffer_limit < self.proto_max_bulk_len {
+            warnings.push(Warning::ArgumentAboveQueryBuffer {
+                argument: self.proto_max_bulk_len,
+                buffer: self.client_query_buffer_limit,
+            });
+        }
+        warnings
+    }
+}
+
+/// What is allowed but probably not meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A setting of the log on disk, where there is none.
+    #[error("{name} has no effect with in-memory yes")]
+    UnusedInMemory {
+        /// The setting.
+        name: &'static str,
+    },
+    /// The longest argument allowed does not fit in what a client may have waiting.
+    #[error(
+        "proto-max-bulk-len ({argument} bytes) is above client-query-buffer-limit ({buffer} bytes): \
+         a client that sends an argument of that length is disconnected"
+    )]
+    ArgumentAboveQueryBuffer {
+        /// `proto-max-bulk-len`, in bytes.
+        argument: u64,
+        /// `client-query-buffer-limit`, in bytes.
+        buffer: u64,
+    },
+}

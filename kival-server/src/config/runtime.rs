@@ -1,0 +1,131 @@
+//! CONFIG GET and CONFIG SET. The owner of a setting's effects looks at what changed and acts; if that
+//! fails, it drops the changed copy and answers with [`SetError::not_applied`].
+
+use super::error::ValueFault;
+use super::fields::Config;
+use super::row::{Change, Setting};
+use super::settings::SETTINGS;
+use super::source::Source;
+
+/// The settings whose values a CONFIG SET changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Their names, in the order of the command. A setting that was set to the value it had is not among
+    /// them.
+    pub names: Vec<&'static str>,
+}
+
+impl Changed {
+    /// Whether the setting of this (lower-case) name changed.
+    pub fn contains(&self, name: &str) -> bool {
+        self.names.contains(&name)
+    }
+}
+
+/// Why CONFIG SET changed nothing. Displayed it is the error reply of Redis, `ERR` included, without the
+/// framing of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// There is no such setting.
+    #[error("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")]
+    Unknown {
+        /// The name as the client wrote it.
+        name: String,
+    },
+    /// One of the settings cannot be what it should be.
+    #[error("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")]
+    Failed {
+        /// The setting.
+        name: String,
+        /// What hinders it.
+        why: Refusal,
+    },
+}
+
+/// What hinders a CONFIG SET.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It cannot change while the server runs.
+    #[error("can't set immutable config")]
+    Immutable,
+    /// The command names it twice.
+    #[error("duplicate parameter")]
+    Duplicate,
+    /// It refuses the value.
+    #[error(transparent)]
+    Value(ValueFault),
+    /// The value is fine, but could not be put into effect.
+    #[error("{0}")]
+    NotApplied(String),
+}
+
+impl SetError {
+    /// The error for a value that was accepted and could not be put into effect, such as a port in use.
+    pub fn not_applied(name: &'static str, why: impl Into<String>) -> Self {
+        Self::Failed { name: name.into(), why: Refusal::NotApplied(why.into()) }
+    }
+}
+
+impl Config {
+    /// CONFIG GET: names and values of the settings that match any of the patterns, each once, in the order
+    /// of the table. Patterns are lowered before `matches(pattern, name)` sees them.
+    pub fn get_matching<P: AsRef<[u8]>>(
+        &self,
+        patterns: &[P],
+        matches: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Vec<(&'static str, Vec<u8>)> {
+        let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.as_ref().to_ascii_lowercase()).collect();
+        SETTINGS
+            .iter()
+            .filter(|setting| patterns.iter().any(|pattern| matches(pattern, setting.name.as_bytes())))
+            .map(|setting| (setting.name, setting.get(self)))
+            .collect()
+    }
+
+    /// CONFIG SET: all the pairs of name and value, or none. Names are checked before values, and the first
+    /// thing wrong is told, as Redis does.
+    ///
+    /// # Errors
+    /// The error reply; `self` is as it was.
+    pub fn set_many<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        pairs: &[(N, V)],
+    ) -> Result<Changed, SetError> {
+        let settings = may_set(pairs.iter().map(|(name, _)| name.as_ref()))?;
+        let mut new = self.clone();
+        for (setting, (_, value)) in settings.iter().zip(pairs) {
+            new.assign(setting, &[value.as_ref()], Source::ConfigSet).map_err(|fault| SetError::Failed {
+                name: setting.name.into(),
+                why: Refusal::Value(fault),
+            })?;
+        }
+        // The warnings are for an operator at start, not for a client.
+        let _ = new.sanitize();
+        let changed = settings.iter().filter(|setting| setting.get(self) != setting.get(&new));
+        let changed = Changed { names: changed.map(|setting| setting.name).collect() };
+        *self = new;
+        Ok(changed)
+    }
+}
+
+/// The settings of these names, if all exist, may change now and come once.
+fn may_set<'a>(names: impl Iterator<Item = &'a [u8]>) -> Result<Vec<&'static Setting>, SetError> {
+    let mut settings: Vec<&'static Setting> = Vec::new();
+    for name in names {
+        let setting = Setting::find(name).ok_or_else(|| SetError::Unknown { name: one_line(name) })?;
+        let refused = |why| SetError::Failed { name: one_line(name), why };
+        if setting.change != Change::RunTime {
+            return Err(refused(Refusal::Immutable));
+        }
+        if settings.iter().any(|earlier| earlier.name == setting.name) {
+            return Err(refused(Refusal::Duplicate));
+        }
+        settings.push(setting);
+    }
+    Ok(settings)
+}
+
+/// A client's name for a setting, fit for the single line of an error reply.
+fn one_line(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).replace(['\r', '\n'], " ")
+}

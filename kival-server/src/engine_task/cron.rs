@@ -1,0 +1,77 @@
+//! What happens by the clock: expired keys, idle clients, settings that were changed.
+
+use super::EngineTask;
+use super::mailbox::Outgoing;
+use crate::config::AppendFsync;
+use kival_engine::{CompactionPolicy, SyncPolicy};
+use std::time::{Duration, Instant};
+
+/// Keys removed at a time before the clients get their turn.
+const EXPIRE_STEP: usize = 128;
+/// The part of a period, in percent, that removing expired keys may take at effort 1; each further level
+/// adds two, as in Redis.
+const EXPIRE_PERCENT: u32 = 25;
+
+impl EngineTask {
+    /// One beat of the clock, `hz` times a second.
+    pub(super) fn cron(&mut self) {
+        self.expire();
+        self.check_output_limits();
+        self.close_idle();
+    }
+
+    /// Removes keys whose time has come, for a bounded part of the period.
+    fn expire(&mut self) {
+        let effort = u32::from(self.server.config.active_expire_effort).saturating_sub(1);
+        let budget = self.cron_period() * (EXPIRE_PERCENT + 2 * effort) / 100;
+        let started = Instant::now();
+        while self.store.engine().expire(EXPIRE_STEP) == EXPIRE_STEP {
+            self.end_turn();
+            if started.elapsed() >= budget {
+                break;
+            }
+        }
+    }
+
+    /// Closes clients that have been silent for longer than `timeout`.
+    fn close_idle(&mut self) {
+        let timeout = self.server.config.timeout;
+        if timeout == Duration::ZERO {
+            return;
+        }
+        for session in self.clients.iter() {
+            if session.active.elapsed() > timeout && session.parked.is_none() {
+                session.mailbox.send(Outgoing::Close);
+            }
+        }
+    }
+
+    /// Brings into force what CONFIG SET has changed.
+    pub(super) fn apply_settings(&mut self) {
+        if self.server.changed_settings.is_empty() {
+            return;
+        }
+        self.server.changed_settings.clear();
+        let config = &self.server.config;
+        self.shared.apply(config);
+        let engine = self.store.engine();
+        engine.set_sync_policy(sync_policy(config.appendfsync));
+        engine.set_segment_size(config.segment_size);
+        engine.set_cache_size(config.cache_size);
+        engine.set_compaction(CompactionPolicy {
+            percentage: config.auto_aof_rewrite_percentage,
+            min_size: config.auto_aof_rewrite_min_size,
+        });
+        // Replies that were held under another policy may leave now.
+        self.release_held();
+    }
+}
+
+/// The engine's word for a policy.
+pub fn sync_policy(policy: AppendFsync) -> SyncPolicy {
+    match policy {
+        AppendFsync::Always => SyncPolicy::Always,
+        AppendFsync::EverySec => SyncPolicy::EverySecond,
+        AppendFsync::No => SyncPolicy::No,
+    }
+}

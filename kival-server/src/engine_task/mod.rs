@@ -1,0 +1,439 @@
+//! The engine task: the only one that touches the engine.
+//!
+//! A turn takes what the channel holds, runs it, appends once, and sends the replies: at once, or when
+//! what they depend on is on disk. Handlers run to their end without waiting; what has to wait parks
+//! (`park`). Other tasks talk to this one through [`Request`]s only.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `mod.rs` | the loop and its turn |
+//! | `run.rs` | one command: gates, handler, reply |
+//! | `deliver.rs` | replies: what they depend on, limits on what waits |
+//! | `cron.rs` | what happens by the clock |
+//! | `park.rs` | commands that wait |
+//! | `store.rs` | the engine as handlers see it |
+//! | `session.rs`, `server_state.rs` | clients and server as handlers see them |
+//! | `mailbox.rs` | the way back to a connection |
+
+pub mod cron;
+mod deliver;
+pub mod mailbox;
+pub mod park;
+mod run;
+pub mod server_state;
+pub mod session;
+pub mod store;
+
+use crate::net::shared::Shared;
+use crate::resp::{Batch, ErrorReply, Output};
+use deliver::Waiting;
+use mailbox::{Mailbox, Outgoing};
+use park::{Parked, ReadResult};
+use server_state::ServerState;
+use session::{Clients, Session};
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::Store;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Requests that one turn takes from the channel.
+const TURN_REQUESTS: usize = 256;
+/// A turn that has staged this many bytes is committed before the next command runs.
+const TURN_BYTES: usize = 4 << 20;
+
+/// Names a connection: its slot among the clients, and its id, which tells it from an earlier one there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientKey {
+    /// Slot in [`Clients`].
+    pub slot: usize,
+    /// The client's id.
+    pub id: u64,
+}
+
+/// What a connection has to say, in its order.
+#[derive(Debug)]
+pub struct Request {
+    /// Which one.
+    pub client: ClientKey,
+    /// What.
+    pub said: Said,
+}
+
+/// What a connection may say.
+#[derive(Debug)]
+pub enum Said {
+    /// All commands that one read of its socket completed.
+    Batch(Batch),
+    /// It broke the protocol: the error, if there is one, goes out behind its replies; then it is closed.
+    Broke(Option<ErrorReply>),
+    /// It has gone.
+    Gone,
+}
+
+/// Everything else that the engine task is told.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection was accepted; it is told its name.
+    Connected {
+        /// Its address.
+        addr: SocketAddr,
+        /// The address it connected to.
+        laddr: SocketAddr,
+        /// Where its replies go.
+        mailbox: Mailbox,
+        /// Where its name goes, and whether it counts as authenticated.
+        name: oneshot::Sender<(ClientKey, bool)>,
+    },
+    /// A connection was refused for `maxclients`.
+    Refused,
+    /// The values of a parked command were read.
+    Read(ClientKey, ReadResult),
+    /// The server is to end.
+    Shutdown,
+}
+
+/// Replies that a turn has made, before its commit.
+struct TurnReply {
+    slot: usize,
+    output: Output,
+    depends: u64,
+    /// Commands answered in it: so many errors if the append fails.
+    replies: usize,
+    batches: u32,
+}
+
+/// The task's state.
+pub struct EngineTask {
+    store: Store,
+    clients: Clients,
+    server: ServerState,
+    shared: Arc<Shared>,
+    events: UnboundedSender<Event>,
+    next_id: u64,
+    turn: Vec<TurnReply>,
+    /// Clients whose backlog can go on.
+    ready: VecDeque<ClientKey>,
+    /// Held replies by what they depend on.
+    waiting: BinaryHeap<Waiting>,
+    /// Clients in a wait for the log or the clock.
+    waits: Vec<ClientKey>,
+    draining: Option<Instant>,
+}
+
+/// The ends of the channels that the loop listens to.
+pub struct Inbox {
+    /// Requests, bounded.
+    pub requests: Receiver<Request>,
+    /// Events.
+    pub events: UnboundedReceiver<Event>,
+    /// Called by the engine's background threads.
+    pub wake: Arc<Notify>,
+}
+
+impl EngineTask {
+    /// A task over an opened engine.
+    pub fn new(
+        store: Store,
+        server: ServerState,
+        shared: Arc<Shared>,
+        events: UnboundedSender<Event>,
+    ) -> EngineTask {
+        EngineTask {
+            store,
+            clients: Clients::default(),
+            server,
+            shared,
+            events,
+            next_id: 1,
+            turn: Vec::new(),
+            ready: VecDeque::new(),
+            waiting: BinaryHeap::new(),
+            waits: Vec::new(),
+            draining: None,
+        }
+    }
+
+    /// Runs until the server is told to end; gives the engine back to be closed.
+    pub async fn run(mut self, mut inbox: Inbox) -> Store {
+        let mut requests = Vec::with_capacity(TURN_REQUESTS);
+        let mut cron = interval(self.cron_period());
+        cron.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut event = None;
+            let (mut news, mut tick) = (false, false);
+            tokio::select! {
+                biased;
+                received = inbox.events.recv() => event = received,
+                () = inbox.wake.notified() => news = true,
+                _ = cron.tick() => tick = true,
+                _ = inbox.requests.recv_many(&mut requests, TURN_REQUESTS) => {}
+                () = std::future::ready(()), if !self.ready.is_empty() => {}
+            }
+            self.store.engine().tick();
+            while let Some(next) = event {
+                self.handle(next);
+                event = inbox.events.try_recv().ok();
+            }
+            if tick {
+                self.cron();
+                let period = self.cron_period();
+                if cron.period() != period {
+                    cron = interval(period);
+                }
+            }
+            for _ in 0..self.ready.len() {
+                if let Some(client) = self.ready.pop_front() {
+                    self.resume(client);
+                }
+            }
+            for Request { client, said } in requests.drain(..) {
+                match said {
+                    Said::Batch(batch) => self.take_batch(client, batch),
+                    Said::Broke(error) => self.break_off(client, error),
+                    Said::Gone => self.forget(client),
+                }
+                if self.store.engine_ref().staged_bytes() >= TURN_BYTES {
+                    self.end_turn();
+                }
+            }
+            self.end_turn();
+            if !self.waits.is_empty() {
+                // WAITAOF wants the log on disk under any policy.
+                self.store.engine().request_sync();
+            }
+            if news || tick {
+                self.store.engine().maintain();
+                self.release_held();
+                self.end_waits();
+            }
+            self.apply_settings();
+            if self.server.shutdown && self.draining.is_none() {
+                self.begin_drain();
+            }
+            if self.draining.is_some() && self.drained(inbox.requests.is_empty()) {
+                return self.finish();
+            }
+            // On one thread the connections must get their turn too.
+            if !self.ready.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn cron_period(&self) -> Duration {
+        Duration::from_secs(1) / self.server.config.hz.max(1)
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Connected { addr, laddr, mailbox, name } => {
+                let client = self.connect(addr, laddr, mailbox);
+                let authenticated =
+                    self.clients.get(client.slot).is_some_and(|session| session.authenticated);
+                if name.send((client, authenticated)).is_err() {
+                    self.forget(client);
+                }
+            }
+            Event::Refused => self.server.counters.rejected += 1,
+            Event::Read(client, result) => self.values_read(client, result),
+            Event::Shutdown => self.server.shutdown = true,
+        }
+    }
+
+    fn connect(&mut self, addr: SocketAddr, laddr: SocketAddr, mailbox: Mailbox) -> ClientKey {
+        let id = self.next_id;
+        self.next_id += 1;
+        let now = Instant::now();
+        let session = Session {
+            id,
+            addr,
+            laddr,
+            db: 0,
+            protocol: crate::resp::Protocol::Resp2,
+            authenticated: self.server.config.requirepass.is_empty(),
+            name: Vec::new(),
+            lib_name: Vec::new(),
+            lib_ver: Vec::new(),
+            since: now,
+            active: now,
+            last_command: None,
+            query_bytes: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            closing: false,
+            mailbox,
+            parked: None,
+            backlog: VecDeque::new(),
+            last_word: None,
+            held: VecDeque::new(),
+            over_soft_limit: None,
+        };
+        let slot = self.clients.insert(Box::new(session));
+        let counters = &mut self.server.counters;
+        counters.connections += 1;
+        counters.most_clients = counters.most_clients.max(self.clients.connected);
+        ClientKey { slot, id }
+    }
+
+    fn is_here(&self, client: ClientKey) -> bool {
+        self.clients.get(client.slot).is_some_and(|session| session.id == client.id)
+    }
+
+    fn forget(&mut self, client: ClientKey) {
+        if self.is_here(client) {
+            self.clients.remove(client.slot);
+        }
+    }
+
+    /// Runs a batch, or puts it behind what its connection waits for.
+    fn take_batch(&mut self, client: ClientKey, batch: Batch) {
+        if !self.is_here(client) {
+            return;
+        }
+        let Some(mut session) = self.clients.take(client.slot) else { return };
+        let bytes = batch.buffer_len();
+        session.bytes_in += bytes as u64;
+        self.server.counters.bytes_in += bytes as u64;
+        if session.parked.is_some() || !session.backlog.is_empty() {
+            session.query_bytes += bytes;
+            session.backlog.push_back((batch, 0));
+        } else {
+            self.run_batch(&mut session, client, batch, 0);
+        }
+        self.clients.put_back(client.slot, session);
+    }
+
+    /// Goes on with the backlog of a client that is not parked any more.
+    fn resume(&mut self, client: ClientKey) {
+        if !self.is_here(client) {
+            return;
+        }
+        let Some(mut session) = self.clients.take(client.slot) else { return };
+        // One batch at a time: the others of this turn want to run too.
+        if session.parked.is_none()
+            && let Some((batch, from)) = session.backlog.pop_front()
+        {
+            session.query_bytes = session.query_bytes.saturating_sub(batch.buffer_len());
+            self.run_batch(&mut session, client, batch, from);
+            let blocked = session.parked.is_some();
+            if !session.backlog.is_empty() && !blocked && !self.ready.contains(&client) {
+                self.ready.push_back(client);
+            }
+        }
+        let last_word = if session.is_idle() { session.last_word.take() } else { None };
+        self.clients.put_back(client.slot, session);
+        if let Some(error) = last_word {
+            self.break_off(client, error);
+        }
+    }
+
+    fn values_read(&mut self, client: ClientKey, result: ReadResult) {
+        if !self.is_here(client) {
+            return;
+        }
+        match result {
+            Ok(values) => values.into_iter().for_each(|value| self.store.engine().pin(value)),
+            // The command meets it again, and answers with it.
+            Err(error) => tracing::error!(%error, "a value could not be read"),
+        }
+        if let Some(session) = self.clients.get_mut(client.slot) {
+            session.parked = None;
+        }
+        // With its values pinned it runs now, before anything can drive them out.
+        self.resume(client);
+        self.store.engine().unpin();
+    }
+
+    /// Sends the protocol's error behind the replies so far, and closes.
+    fn break_off(&mut self, client: ClientKey, error: Option<ErrorReply>) {
+        if !self.is_here(client) {
+            return;
+        }
+        let Some(mut session) = self.clients.take(client.slot) else { return };
+        if !session.is_idle() {
+            session.last_word = Some(error);
+            self.clients.put_back(client.slot, session);
+            return;
+        }
+        session.closing = true;
+        let mut output = Output::new();
+        if let Some(error) = error {
+            self.count_error(&error);
+            crate::resp::encode(&crate::resp::Reply::Error(error), session.protocol, &mut output);
+        }
+        self.turn.push(TurnReply { slot: client.slot, output, depends: 0, replies: 0, batches: 0 });
+        self.clients.put_back(client.slot, session);
+    }
+
+    /// Ends waits whose time or sequence has come.
+    fn end_waits(&mut self) {
+        if self.waits.is_empty() {
+            return;
+        }
+        let (durable, now) = (self.store.engine().durable_sequence(), self.store.now());
+        for client in std::mem::take(&mut self.waits) {
+            let session = self.clients.get_mut(client.slot).filter(|session| session.id == client.id);
+            let Some(session) = session else { continue };
+            let Some(Parked::Waiting(wait)) = &session.parked else { continue };
+            match park::wait_over(wait, durable, now) {
+                Some(reply) => {
+                    session.parked = None;
+                    let mut output = Output::new();
+                    crate::resp::encode(&reply, session.protocol, &mut output);
+                    let batches = u32::from(session.finish_waiting_batch());
+                    self.turn.push(TurnReply { slot: client.slot, output, depends: 0, replies: 1, batches });
+                    self.ready.push_back(client);
+                }
+                None => self.waits.push(client),
+            }
+        }
+        self.end_turn();
+    }
+
+    /// Begins to end the server: no new connections, what is in flight is answered.
+    fn begin_drain(&mut self) {
+        tracing::info!("shutting down: answering what is in flight");
+        self.shared.stop_accepting();
+        let patience = self.server.config.shutdown_timeout;
+        self.draining = Some(Instant::now() + patience);
+        self.store.engine().request_sync();
+    }
+
+    fn drained(&self, no_requests: bool) -> bool {
+        let late = self.draining.is_some_and(|end| Instant::now() >= end);
+        let reading = self.clients.iter().any(|session| matches!(session.parked, Some(Parked::Reading)));
+        late || (no_requests && self.ready.is_empty() && self.waiting.is_empty() && !reading)
+    }
+
+    fn finish(mut self) -> Store {
+        self.end_turn();
+        if let Err(error) = self.store.engine().sync() {
+            tracing::error!(%error, "the log could not be synced");
+        }
+        self.release_held();
+        for session in self.clients.iter() {
+            session.mailbox.send(Outgoing::Close);
+        }
+        self.store
+    }
+}
+
+impl Session {
+    /// Whether nothing of it waits to be run.
+    fn is_idle(&self) -> bool {
+        self.parked.is_none() && self.backlog.is_empty()
+    }
+
+    /// Takes the batch whose last command was the waiting one off the backlog; `true` if it was done.
+    fn finish_waiting_batch(&mut self) -> bool {
+        let done = self.backlog.front().is_some_and(|(batch, next)| *next >= batch.len());
+        if done && let Some((batch, _)) = self.backlog.pop_front() {
+            self.query_bytes = self.query_bytes.saturating_sub(batch.buffer_len());
+        }
+        done
+    }
+}

@@ -1,0 +1,91 @@
+//! Commands that cannot run now, and what wakes them.
+//!
+//! A command whose value is on disk starts again when the value has been read: its values are pinned for
+//! that run. A command that waits for the log or for time answers when either has come. Meanwhile the
+//! later commands of the same connection wait behind it, and every other connection goes on.
+
+use crate::command::{Command, Wait, WaitFor};
+use crate::resp::{Args, Reply};
+use kival_engine::{ColdRead, Fetched, ReadBack, ReadError};
+
+use super::store::Store;
+
+/// Why a connection's next command does not run.
+#[derive(Debug)]
+pub enum Parked {
+    /// Values are being read.
+    Reading,
+    /// It waits; its reply is made when that ends.
+    Waiting(Wait),
+}
+
+/// Values that were read for a parked command.
+pub type ReadResult = Result<Vec<ReadBack>, ReadError>;
+
+/// All cold reads that a command will want: the one that it met, and those of its other keys, so that it
+/// need not park for each.
+pub fn cold_reads(
+    store: &mut Store,
+    db: u32,
+    command: &Command,
+    args: Args<'_>,
+    met: ColdRead,
+) -> Vec<ColdRead> {
+    let mut reads = vec![met];
+    for index in command.key_indices(args.len()) {
+        let key = &args[index];
+        let engine = store.engine();
+        let Some(entry) = engine.entry(db, key) else { continue };
+        // A value that cannot be read is met again, and answered, when the command runs.
+        if let Ok(Fetched::Cold(read)) = engine.fetch(db, key, &entry)
+            && !reads[0].is_same(&read)
+        {
+            reads.push(read);
+        }
+    }
+    reads
+}
+
+/// Reads values; for a thread that may wait.
+pub fn read_all(reads: &[ColdRead]) -> ReadResult {
+    reads.iter().map(ColdRead::read).collect()
+}
+
+/// The reply of a wait that has ended, `None` while it goes on.
+pub fn wait_over(wait: &Wait, durable: u64, now: u64) -> Option<Reply> {
+    let late = wait.deadline.is_some_and(|deadline| deadline <= now);
+    match wait.until {
+        WaitFor::Replicas if late => Some(Reply::Integer(0)),
+        WaitFor::Durable(sequence) if durable >= sequence || late => {
+            Some(local_and_replicas(durable >= sequence))
+        }
+        WaitFor::DurableAndReplicas(sequence) if late => Some(local_and_replicas(durable >= sequence)),
+        _ => None,
+    }
+}
+
+fn local_and_replicas(local: bool) -> Reply {
+    Reply::Array(vec![Reply::Integer(local.into()), Reply::Integer(0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(until: WaitFor, deadline: Option<u64>, durable: u64, now: u64, expected: Option<Reply>) {
+        assert_eq!(wait_over(&Wait { until, deadline }, durable, now), expected);
+    }
+
+    #[test]
+    fn a_wait_ends_by_what_it_waits_for_or_by_time() {
+        let pair = |local| Some(Reply::Array(vec![Reply::Integer(local), Reply::Integer(0)]));
+        check(WaitFor::Replicas, None, 9, 1_000_000, None);
+        check(WaitFor::Replicas, Some(10), 9, 10, Some(Reply::Integer(0)));
+        check(WaitFor::Durable(5), None, 4, 0, None);
+        check(WaitFor::Durable(5), None, 5, 0, pair(1));
+        check(WaitFor::Durable(5), Some(3), 4, 3, pair(0));
+        check(WaitFor::DurableAndReplicas(5), None, 5, 0, None);
+        check(WaitFor::DurableAndReplicas(5), Some(3), 5, 3, pair(1));
+    }
+}

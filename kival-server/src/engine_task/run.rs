@@ -1,0 +1,175 @@
+//! Running commands: the gates, the handler, and what becomes of its outcome.
+
+use super::park::{self, Parked};
+use super::session::Session;
+use super::{ClientKey, EngineTask, Event, TURN_BYTES, TurnReply};
+use crate::command::{self, Abort, Command, Context, Flags};
+use crate::config::DebugCommand;
+use crate::resp::{Args, Batch, ErrorReply, Output, Reply, encode};
+use kival_engine::{ReadError, WriteError};
+use std::time::Instant;
+
+const NOAUTH: &str = "NOAUTH Authentication required.";
+const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \
+    \"local\", you can run it from a local connection, otherwise you need to set this option in the \
+    configuration file, and then restart the server.";
+
+/// What a command leads to.
+enum Step {
+    Reply(Reply),
+    Silent,
+    Park(Parked),
+}
+
+impl EngineTask {
+    /// Runs the commands of a batch from index `from` on, until its end or until one has to wait.
+    pub(super) fn run_batch(&mut self, session: &mut Session, client: ClientKey, batch: Batch, from: usize) {
+        let mut output = Output::new();
+        let (mut depends, mut replies) = (0, 0);
+        let mut rest = None;
+        session.active = Instant::now();
+        for index in from..batch.len() {
+            if session.closing {
+                break;
+            }
+            let step = self.run_command(session, client, batch.command(index));
+            depends = depends.max(self.store.take_dependency());
+            match step {
+                Step::Reply(reply) => {
+                    encode(&reply, session.protocol, &mut output);
+                    replies += 1;
+                }
+                Step::Silent => {}
+                Step::Park(parked) => {
+                    // One that reads runs again; one that waits is over when its wait is.
+                    let next = if matches!(parked, Parked::Reading) { index } else { index + 1 };
+                    if matches!(parked, Parked::Waiting(_)) {
+                        self.waits.push(client);
+                    }
+                    session.parked = Some(parked);
+                    rest = Some(next);
+                    break;
+                }
+            }
+            if self.store.engine_ref().staged_bytes() >= TURN_BYTES && index + 1 < batch.len() {
+                self.ready.push_back(client);
+                rest = Some(index + 1);
+                break;
+            }
+        }
+        let batches = u32::from(rest.is_none());
+        if let Some(next) = rest {
+            session.query_bytes += batch.buffer_len();
+            session.backlog.push_front((batch, next));
+        }
+        self.turn.push(TurnReply { slot: client.slot, output, depends, replies, batches });
+    }
+
+    fn run_command(&mut self, session: &mut Session, client: ClientKey, args: Args<'_>) -> Step {
+        self.server.counters.commands += 1;
+        let command = match self.gates(session, args) {
+            Ok(command) => command,
+            Err(error) => return self.refuse(error),
+        };
+        let savepoint = self.store.engine().savepoint();
+        let mut context =
+            Context { store: &mut self.store, session, clients: &mut self.clients, server: &mut self.server };
+        match (command.handler)(&mut context, args) {
+            Ok(Reply::Error(error)) => self.refuse(error),
+            Ok(reply) => Step::Reply(reply),
+            Err(abort) => {
+                self.store.engine().roll_back(savepoint);
+                self.abort(session, client, command, args, abort)
+            }
+        }
+    }
+
+    /// What every command must pass: it exists, its arity is right, it is allowed, its client is known.
+    fn gates(&self, session: &mut Session, args: Args<'_>) -> Result<&'static Command, ErrorReply> {
+        let (container, command) = command::resolve(args)?;
+        if !command.takes(args.len()) {
+            let name = command::full_name(container, command);
+            return Err(format!("ERR wrong number of arguments for '{name}' command").into());
+        }
+        if command.flags.has(Flags::PROTECTED) && !self.debug_allowed(session) {
+            return Err(DEBUG_REFUSED.into());
+        }
+        let open = session.authenticated || self.server.config.requirepass.is_empty();
+        if !open && !command.flags.has(Flags::NO_AUTH) {
+            return Err(NOAUTH.into());
+        }
+        session.last_command = Some((container, command));
+        Ok(command)
+    }
+
+    fn debug_allowed(&self, session: &Session) -> bool {
+        match self.server.config.enable_debug_command {
+            DebugCommand::No => false,
+            DebugCommand::Yes => true,
+            DebugCommand::Local => session.addr.ip().is_loopback(),
+        }
+    }
+
+    fn refuse(&mut self, error: ErrorReply) -> Step {
+        self.count_error(&error);
+        Step::Reply(Reply::Error(error))
+    }
+
+    pub(super) fn count_error(&mut self, error: &ErrorReply) {
+        let counters = &mut self.server.counters;
+        counters.error_replies += 1;
+        let code = String::from_utf8_lossy(error.code());
+        match counters.errors.get_mut(&*code) {
+            Some(count) => *count += 1,
+            None => {
+                counters.errors.insert(code.into_owned(), 1);
+            }
+        }
+    }
+
+    fn abort(
+        &mut self,
+        session: &mut Session,
+        client: ClientKey,
+        command: &'static Command,
+        args: Args<'_>,
+        abort: Abort,
+    ) -> Step {
+        match abort {
+            Abort::Error(error) => self.refuse(error),
+            Abort::Silent => Step::Silent,
+            Abort::Wait(wait) => Step::Park(Parked::Waiting(wait)),
+            Abort::Write(error) => self.refuse(write_refusal(&error)),
+            Abort::Read(error) => {
+                tracing::error!(%error, "a value cannot be read");
+                self.server.counters.corrupt_reads += 1;
+                self.refuse(read_refusal(&error))
+            }
+            Abort::Cold(read) => {
+                let reads = park::cold_reads(&mut self.store, session.db, command, args, *read);
+                self.server.counters.cold_reads += reads.len() as u64;
+                let events = self.events.clone();
+                tokio::task::spawn_blocking(move || {
+                    // When the server has ended nobody waits for the values.
+                    let _ = events.send(Event::Read(client, park::read_all(&reads)));
+                });
+                Step::Park(Parked::Reading)
+            }
+        }
+    }
+}
+
+/// What a client is told when nothing can be written.
+pub(super) fn write_refusal(error: &WriteError) -> ErrorReply {
+    match error {
+        WriteError::TooLarge => "ERR string exceeds maximum allowed size (512 MB)".into(),
+        other => format!("MISCONF {other}").into(),
+    }
+}
+
+fn read_refusal(error: &ReadError) -> ErrorReply {
+    match error {
+        ReadError::Corrupt(corruption) => format!("CORRUPT {corruption}").into(),
+        ReadError::Io { .. } => format!("IOERR {error}").into(),
+    }
+}

@@ -1,0 +1,59 @@
+//! The server as handlers see it: configuration, counters, what was asked of the loop.
+
+use crate::config::Config;
+use crate::logging::LogHandle;
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime};
+
+/// State that is neither keys nor a client.
+pub struct ServerState {
+    /// The settings in force.
+    pub config: Config,
+    /// The configuration file, if one was given.
+    pub config_file: Option<std::path::PathBuf>,
+    /// Changes the level of the log.
+    pub log: Option<LogHandle>,
+    /// Chosen anew at each start: 40 hexadecimal digits.
+    pub run_id: String,
+    /// When the server started.
+    pub started: Instant,
+    /// The same as wall time.
+    pub started_at: SystemTime,
+    /// The port that is served, in case the configured one is 0.
+    pub port: u16,
+    /// Counters.
+    pub counters: Counters,
+    /// Set by SHUTDOWN: the loop ends the server after this turn.
+    pub shutdown: bool,
+    /// Settings that were changed in this turn, for the loop to act on.
+    pub changed_settings: Vec<&'static str>,
+}
+
+/// Counters that CONFIG RESETSTAT sets to zero.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections taken.
+    pub connections: u64,
+    /// Connections refused for `maxclients`.
+    pub rejected: u64,
+    /// Commands run.
+    pub commands: u64,
+    /// Error replies by their first word.
+    pub errors: HashMap<String, u64>,
+    /// All error replies.
+    pub error_replies: u64,
+    /// Bytes of requests.
+    pub bytes_in: u64,
+    /// Bytes of replies.
+    pub bytes_out: u64,
+    /// Clients cut for their output buffer.
+    pub output_limit_cuts: u64,
+    /// Clients cut for their query buffer.
+    pub query_limit_cuts: u64,
+    /// Reads that had to wait for the disk.
+    pub cold_reads: u64,
+    /// Reads that found damage.
+    pub corrupt_reads: u64,
+    /// Most clients at one time.
+    pub most_clients: usize,
+}

@@ -1,0 +1,151 @@
+//! The clients as the engine task knows them.
+
+use crate::command::{Command, full_name};
+use crate::engine_task::mailbox::Mailbox;
+use crate::engine_task::park::Parked;
+use crate::resp::{Batch, ErrorReply, Output, Protocol};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// One client.
+#[derive(Debug)]
+pub struct Session {
+    /// Its id: never used again.
+    pub id: u64,
+    /// Its address.
+    pub addr: SocketAddr,
+    /// The address that it connected to.
+    pub laddr: SocketAddr,
+    /// The database it has selected.
+    pub db: u32,
+    /// The protocol of its replies.
+    pub protocol: Protocol,
+    /// Whether it may run commands that need authentication.
+    pub authenticated: bool,
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_ver: Vec<u8>,
+    /// When it came.
+    pub since: Instant,
+    /// When its last command ran.
+    pub active: Instant,
+    /// Its last command: the row of the container, then its own.
+    pub last_command: Option<(&'static Command, &'static Command)>,
+    /// Bytes of requests that wait.
+    pub query_bytes: usize,
+    /// Bytes of requests it has sent.
+    pub bytes_in: u64,
+    /// Bytes of replies it was sent.
+    pub bytes_out: u64,
+    /// The connection ends when the replies so far have been sent.
+    pub closing: bool,
+    /// Where its replies go.
+    pub mailbox: Mailbox,
+    /// Why its next command does not run now.
+    pub parked: Option<Parked>,
+    /// Requests that wait behind a parked command, each with the index of its next command.
+    pub backlog: VecDeque<(Batch, usize)>,
+    /// The error that it is to be closed with when its backlog has run.
+    pub last_word: Option<Option<ErrorReply>>,
+    /// Replies that wait for the sequence they depend on, and those behind them.
+    pub held: VecDeque<Held>,
+    /// Since when its output has been over the soft limit.
+    pub over_soft_limit: Option<Instant>,
+}
+
+/// Replies that may not be seen before a sequence is on disk.
+#[derive(Debug)]
+pub struct Held {
+    /// The sequence.
+    pub depends: u64,
+    /// The replies.
+    pub output: Output,
+    /// Batches that they complete.
+    pub batches: u32,
+}
+
+impl Session {
+    /// Name of its last command, `config|get` for a subcommand; `NULL` before the first.
+    pub fn last_command_name(&self) -> String {
+        self.last_command.map_or("NULL".into(), |(container, command)| full_name(container, command))
+    }
+
+    /// Brings back the state of a new connection, as RESET does; `authenticated` says what a new one is.
+    pub fn reset(&mut self, authenticated: bool) {
+        self.db = 0;
+        self.protocol = Protocol::Resp2;
+        self.authenticated = authenticated;
+        self.name.clear();
+    }
+}
+
+/// All clients but the one whose command runs.
+///
+/// A connection is named by its slot in here, and by its id, which tells it from an earlier one.
+#[derive(Debug, Default)]
+pub struct Clients {
+    slots: Vec<Option<Box<Session>>>,
+    free: Vec<usize>,
+    /// Clients connected, the one whose command runs included.
+    pub connected: usize,
+}
+
+impl Clients {
+    /// Takes a client in and gives its slot.
+    pub fn insert(&mut self, session: Box<Session>) -> usize {
+        self.connected += 1;
+        match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = Some(session);
+                slot
+            }
+            None => {
+                self.slots.push(Some(session));
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    /// Takes a client out for the time that its command runs.
+    pub fn take(&mut self, slot: usize) -> Option<Box<Session>> {
+        self.slots.get_mut(slot)?.take()
+    }
+
+    /// Puts it back.
+    pub fn put_back(&mut self, slot: usize, session: Box<Session>) {
+        self.slots[slot] = Some(session);
+    }
+
+    /// Forgets a client that has gone.
+    pub fn remove(&mut self, slot: usize) -> Option<Box<Session>> {
+        let session = self.slots.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        self.connected -= 1;
+        Some(session)
+    }
+
+    /// The client in a slot.
+    pub fn get(&self, slot: usize) -> Option<&Session> {
+        self.slots.get(slot)?.as_deref()
+    }
+
+    /// The client in a slot, to change it.
+    pub fn get_mut(&mut self, slot: usize) -> Option<&mut Session> {
+        self.slots.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// All clients in here.
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slots.iter().filter_map(Option::as_deref)
+    }
+
+    /// Slots of the clients that `which` is true of.
+    pub fn slots_where(&self, which: impl Fn(&Session) -> bool) -> Vec<usize> {
+        let found = self.slots.iter().enumerate();
+        found.filter(|(_, session)| session.as_deref().is_some_and(&which)).map(|(slot, _)| slot).collect()
+    }
+}

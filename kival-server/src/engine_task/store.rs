@@ -1,0 +1,215 @@
+//! The engine as handlers see it: keys of databases, and the sequence that a reply depends on.
+
+use crate::command::Abort;
+use bytes::Bytes;
+use kival_engine::{Engine, Fetched, KeyEntry};
+
+/// The keys of all databases.
+///
+/// Whatever a client could learn from a call raises [`Self::depends`]: the record that was read, the
+/// tombstone that made a key absent. A client under `appendfsync always` gets its reply when that
+/// sequence is on disk.
+pub struct Store {
+    engine: Engine,
+    depends: u64,
+    /// Look-ups that found a key.
+    pub hits: u64,
+    /// Look-ups that did not.
+    pub misses: u64,
+    /// Changes of keys since the start.
+    pub changes: u64,
+}
+
+impl Store {
+    /// Takes the engine in.
+    pub fn new(engine: Engine) -> Store {
+        Store { engine, depends: 0, hits: 0, misses: 0, changes: 0 }
+    }
+
+    /// The engine, for what is not about keys.
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// The engine, to look at.
+    pub fn engine_ref(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Gives the engine back.
+    pub fn into_engine(self) -> Engine {
+        self.engine
+    }
+
+    /// Unix milliseconds; the same throughout a turn.
+    pub fn now(&self) -> u64 {
+        self.engine.now_ms()
+    }
+
+    /// Takes the sequence that the replies since the last call depend on.
+    pub fn take_dependency(&mut self) -> u64 {
+        std::mem::take(&mut self.depends)
+    }
+
+    /// Makes the reply depend on everything so far: for what tells of all keys at once.
+    pub fn depend_on_all(&mut self) {
+        self.depends = self.engine.last_sequence();
+    }
+
+    fn depend(&mut self, sequence: u64) {
+        self.depends = self.depends.max(sequence);
+    }
+
+    fn depend_on_entry(&mut self, entry: &KeyEntry) {
+        self.depend(entry.change.map_or(entry.sequence, |change| change.sequence));
+    }
+
+    fn depend_on_absence(&mut self, db: u32, key: &[u8]) {
+        let sequence = self.engine.absence(db, key);
+        self.depend(sequence);
+    }
+
+    /// What is known of a key, counted as an access.
+    pub fn lookup(&mut self, db: u32, key: &[u8]) -> Option<KeyEntry> {
+        match self.engine.touch(db, key) {
+            Some(entry) => {
+                self.hits += 1;
+                self.depend_on_entry(&entry);
+                Some(entry)
+            }
+            None => {
+                self.misses += 1;
+                self.depend_on_absence(db, key);
+                None
+            }
+        }
+    }
+
+    /// What is known of a key, not counted.
+    pub fn peek(&mut self, db: u32, key: &[u8]) -> Option<KeyEntry> {
+        match self.engine.entry(db, key) {
+            Some(entry) => {
+                self.depend_on_entry(&entry);
+                Some(entry)
+            }
+            None => {
+                self.depend_on_absence(db, key);
+                None
+            }
+        }
+    }
+
+    /// The value of a key, counted as an access.
+    ///
+    /// # Errors
+    /// [`Abort::Cold`] if it must be read from disk first, [`Abort::Read`] if that cannot be done.
+    pub fn value(&mut self, db: u32, key: &[u8]) -> Result<Option<Bytes>, Abort> {
+        match self.lookup(db, key) {
+            Some(entry) => self.value_of(db, key, &entry).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The value of an entry that was just looked up.
+    ///
+    /// # Errors
+    /// As [`Self::value`].
+    pub fn value_of(&mut self, db: u32, key: &[u8], entry: &KeyEntry) -> Result<Bytes, Abort> {
+        match self.engine.fetch(db, key, entry)? {
+            Fetched::Value(value) => Ok(value),
+            Fetched::Cold(cold) => Err(Abort::Cold(Box::new(cold))),
+        }
+    }
+
+    /// Sets a key; `expiry` in Unix milliseconds, 0 for none.
+    ///
+    /// # Errors
+    /// [`Abort::Write`].
+    pub fn put(&mut self, db: u32, key: &[u8], value: &[u8], expiry: u64) -> Result<(), Abort> {
+        let sequence = self.engine.put(db, key, value, expiry)?;
+        self.depend(sequence);
+        self.changes += 1;
+        Ok(())
+    }
+
+    /// Removes a key, and says whether there was one.
+    ///
+    /// # Errors
+    /// [`Abort::Write`].
+    pub fn delete(&mut self, db: u32, key: &[u8]) -> Result<bool, Abort> {
+        // One that has expired is none: it goes with the look-up.
+        if self.engine.entry(db, key).is_none() {
+            self.depend_on_absence(db, key);
+            return Ok(false);
+        }
+        self.engine.delete(db, key)?;
+        self.written();
+        Ok(true)
+    }
+
+    /// Changes a key's expiry, 0 for none, and says whether there is such a key.
+    ///
+    /// # Errors
+    /// [`Abort::Write`].
+    pub fn set_expiry(&mut self, db: u32, key: &[u8], expiry: u64) -> Result<bool, Abort> {
+        if self.engine.entry(db, key).is_none() {
+            self.depend_on_absence(db, key);
+            return Ok(false);
+        }
+        self.engine.set_expiry(db, key, expiry)?;
+        self.written();
+        Ok(true)
+    }
+
+    /// Removes all keys of these databases.
+    ///
+    /// # Errors
+    /// [`Abort::Write`].
+    pub fn flush(&mut self, databases: &[u32]) -> Result<(), Abort> {
+        let keys: usize = databases.iter().map(|&db| self.engine.key_count(db)).sum();
+        self.engine.flush(databases)?;
+        self.depend_on_all();
+        self.changes += keys as u64;
+        Ok(())
+    }
+
+    /// Exchanges two databases.
+    ///
+    /// # Errors
+    /// [`Abort::Write`].
+    pub fn swap(&mut self, first: u32, second: u32) -> Result<(), Abort> {
+        self.engine.swap(first, second)?;
+        self.written();
+        Ok(())
+    }
+
+    fn written(&mut self) {
+        let last = self.engine.last_sequence();
+        self.depend(last);
+        self.changes += 1;
+    }
+
+    /// Number of keys in a database.
+    pub fn key_count(&mut self, db: u32) -> usize {
+        self.depend_on_all();
+        self.engine.key_count(db)
+    }
+
+    /// Goes through about `count` keys of a database from `cursor` on; see [`Engine::scan`].
+    pub fn scan(&mut self, db: u32, cursor: u64, count: usize, see: impl FnMut(&[u8], &KeyEntry)) -> u64 {
+        self.depend_on_all();
+        self.engine.scan(db, cursor, count, see)
+    }
+
+    /// A key near a random point, which may have expired.
+    pub fn random_key(&mut self, db: u32, random: u64) -> Option<Vec<u8>> {
+        self.depend_on_all();
+        self.engine.random_key(db, random)
+    }
+
+    /// All live keys of a database.
+    pub fn keys(&mut self, db: u32) -> impl Iterator<Item = (&[u8], KeyEntry)> {
+        self.depend_on_all();
+        self.engine.iter(db)
+    }
+}

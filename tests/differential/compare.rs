@@ -1,0 +1,69 @@
+//! When two replies count as the same: to the byte, but for the exceptions that are listed here, each with
+//! its reason. Nothing else in the comparison is lenient.
+
+use kival_test_support::{Frame, Value};
+
+/// How replies to a command are compared. Errors are always compared to the byte.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rule {
+    /// To the byte.
+    Exact,
+    /// Integers that may differ by the time between the two servers' clocks, in units of so many
+    /// milliseconds; negative ones (no key, no expiry) are to be equal.
+    Near { unit: i64 },
+    /// Arrays in any order.
+    Sorted,
+    /// A cursor and an array of keys, whatever is in them.
+    Page,
+}
+
+/// The exceptions: command, rule, reason.
+pub(crate) const EXCEPTIONS: [(&str, Rule, &str); 6] = [
+    ("TTL", Rule::Near { unit: 1000 }, "the two servers get a command at slightly different times"),
+    ("PTTL", Rule::Near { unit: 1 }, "as TTL"),
+    ("EXPIRETIME", Rule::Near { unit: 1000 }, "as TTL: EXPIRE counts from when it arrives"),
+    ("PEXPIRETIME", Rule::Near { unit: 1 }, "as EXPIRETIME"),
+    ("KEYS", Rule::Sorted, "in the order of the server's hash table"),
+    ("SCAN", Rule::Page, "the same, and cursors are the server's own; full loops are compared as sets"),
+];
+
+// Not generated at all, and why:
+// - RANDOMKEY: a random key; the runner checks that it exists, and is nil on both servers or on none.
+// - TIME, INFO, CLIENT ID, CLIENT LIST, OBJECT, COMMAND COUNT, COMMAND DOCS, COMMAND INFO, CONFIG GET of
+//   real settings: they speak of the server, not of the data.
+// - CLIENT SETINFO: kival follows Redis 7.2 there, the other server is 7.0.
+
+/// The rule for a command.
+pub(crate) fn rule(name: &[u8]) -> Rule {
+    let exception = EXCEPTIONS.iter().find(|(exempt, ..)| name.eq_ignore_ascii_case(exempt.as_bytes()));
+    exception.map_or(Rule::Exact, |(_, rule, _)| *rule)
+}
+
+/// Whether two replies are the same under a rule. `slack_ms` is how far the servers' clocks may have been
+/// apart when they set or read an expiry.
+pub(crate) fn same(rule: Rule, slack_ms: i64, left: &Frame, right: &Frame) -> bool {
+    if left.raw == right.raw {
+        return true;
+    }
+    match (rule, &left.value, &right.value) {
+        (Rule::Near { unit }, Value::Int(a), Value::Int(b)) => {
+            *a >= 0 && *b >= 0 && a.abs_diff(*b) <= (slack_ms / unit + 1).unsigned_abs()
+        }
+        (Rule::Sorted, Value::Array(a), Value::Array(b)) => {
+            sorted(a) == sorted(b) && left.raw.len() == right.raw.len()
+        }
+        (Rule::Page, Value::Array(a), Value::Array(b)) => is_page(a) && is_page(b),
+        _ => false,
+    }
+}
+
+fn sorted(items: &[Value]) -> Vec<&[u8]> {
+    let mut all: Vec<&[u8]> = items.iter().map(|item| item.bytes().unwrap_or_default()).collect();
+    all.sort_unstable();
+    all
+}
+
+fn is_page(reply: &[Value]) -> bool {
+    let [Value::Bulk(cursor), Value::Array(keys)] = reply else { return false };
+    cursor.iter().all(u8::is_ascii_digit) && keys.iter().all(|key| matches!(key, Value::Bulk(_)))
+}

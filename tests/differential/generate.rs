@@ -1,0 +1,393 @@
+//! Random commands: mostly sensible ones on few keys, so that they meet, with every option, many edge
+//! values, and a share that is wrong in some way.
+//!
+//! What must never come out of here is anything whose reply depends on when it runs:
+//! - no expiry that comes due during the run: each is long past, or hours away;
+//! - no two relative expiries so close that `GT` and `LT` could tell them apart on one server and not on
+//!   the other: they are drawn from years;
+//! - no size near the 512 MB limit that would be granted.
+
+use fastrand::Rng;
+
+use super::edges::{BAD_DBS, BAD_EXPIRIES, DBS, FLOATS, INTS, JUNK, UNKNOWN};
+
+/// A command: its name and arguments.
+pub(crate) type Args = Vec<Vec<u8>>;
+
+/// The size of a big value.
+const BIG: usize = 100_000;
+
+/// Makes one command after the other.
+pub(crate) struct Generator {
+    rng: Rng,
+    /// The keys that commands are given.
+    keys: Vec<Vec<u8>>,
+    /// Those, and what may come in the place of a key when a command is spoilt.
+    possible: Vec<Vec<u8>>,
+}
+
+/// How often a kind of command comes, in parts of the sum of all, and how it is made.
+type Row = (u32, &'static str, fn(&mut Generator) -> Args);
+
+/// Every command of the comparison. A name stands here alone, the rest of the row makes its arguments.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    (10, "PING", |g| g.up_to(2, Generator::value)),
+    (6, "ECHO", |g| vec![g.value()]),
+    (20, "SELECT", |g| vec![g.db()]),
+    (120, "SET", Generator::set),
+    (50, "GET", |g| vec![g.key()]),
+    (15, "GETSET", |g| vec![g.key(), g.value()]),
+    (15, "GETDEL", |g| vec![g.key()]),
+    (40, "GETEX", |g| { let mut args = vec![g.key()]; g.options(&mut args, &["PERSIST"], 2); args }),
+    (15, "SETEX", |g| vec![g.key(), g.seconds(), g.value()]),
+    (15, "PSETEX", |g| vec![g.key(), g.millis(), g.value()]),
+    (15, "SETNX", |g| vec![g.key(), g.value()]),
+    (15, "MSET", |g| g.pairs()),
+    (15, "MSETNX", |g| g.pairs()),
+    (20, "MGET", |g| g.up_to(8, Generator::key)),
+    (25, "APPEND", |g| vec![g.key(), g.value()]),
+    (20, "STRLEN", |g| vec![g.key()]),
+    (35, "GETRANGE", |g| vec![g.key(), g.index(), g.index()]),
+    (30, "SETRANGE", Generator::setrange),
+    (20, "INCR", |g| vec![g.key()]),
+    (20, "DECR", |g| vec![g.key()]),
+    (30, "INCRBY", |g| vec![g.key(), g.int()]),
+    (30, "DECRBY", |g| vec![g.key(), g.int()]),
+    (40, "INCRBYFLOAT", |g| vec![g.key(), g.float()]),
+    (30, "DEL", |g| g.up_to(4, Generator::key)),
+    (15, "UNLINK", |g| g.up_to(4, Generator::key)),
+    (20, "EXISTS", |g| g.up_to(5, Generator::key)),
+    (15, "TYPE", |g| vec![g.key()]),
+    (15, "TOUCH", |g| g.up_to(5, Generator::key)),
+    (25, "RENAME", |g| vec![g.key(), g.key()]),
+    (20, "RENAMENX", |g| vec![g.key(), g.key()]),
+    (30, "COPY", Generator::copy),
+    (20, "MOVE", |g| vec![g.key(), g.db()]),
+    (15, "KEYS", |g| vec![g.pattern()]),
+    (20, "SCAN", Generator::scan),
+    (8, "DBSIZE", |_| vec![]),
+    (2, "FLUSHDB", Generator::flush),
+    (1, "FLUSHALL", Generator::flush),
+    (6, "SWAPDB", |g| vec![g.db(), g.db()]),
+    (25, "EXPIRE", |g| { let when = g.seconds(); g.expire(when) }),
+    (25, "PEXPIRE", |g| { let when = g.millis(); g.expire(when) }),
+    (25, "EXPIREAT", |g| { let when = g.at_seconds(); g.expire(when) }),
+    (25, "PEXPIREAT", |g| { let when = g.at_millis(); g.expire(when) }),
+    (20, "TTL", |g| vec![g.key()]),
+    (20, "PTTL", |g| vec![g.key()]),
+    (20, "EXPIRETIME", |g| vec![g.key()]),
+    (20, "PEXPIRETIME", |g| vec![g.key()]),
+    (20, "PERSIST", |g| vec![g.key()]),
+    (4, "CONFIG", |g| g.choose(&[&["GET", "no-such-setting*"], &["GET"], &[], &["NOSUCH", "x"]])),
+    (3, "COMMAND", |g| g.choose(&[&["GETKEYS"], &["getkeys", "nosuch"], &["NOSUCH"]])),
+    (15, "COMMAND", |g| { let mut args = vec![g.cased("GETKEYS")]; args.extend(g.any()); args }),
+];
+
+/// Commands that are left as they are, since a change could make them ask for the server's own settings
+/// and tables.
+const NEVER_SPOILT: [&str; 2] = ["CONFIG", "COMMAND"];
+
+impl Generator {
+    pub(crate) fn new(rng: Rng) -> Generator {
+        let plain = (0..18).map(|i| format!("key:{i}").into_bytes());
+        let odd: [&[u8]; 12] = [
+            b"",
+            b"k",
+            b"K",
+            b"a b",
+            b"\0",
+            b"\r\n",
+            b"\xff\xfe\0\x01",
+            b"[a-c]*?",
+            b"\\",
+            b"12345",
+            "\u{fc}ber".as_bytes(),
+            &[b'L'; 3000],
+        ];
+        let keys: Vec<Vec<u8>> = plain.chain(odd.map(<[u8]>::to_vec)).collect();
+        let possible = keys.iter().cloned().chain(JUNK.map(<[u8]>::to_vec)).collect();
+        Generator { rng, keys, possible }
+    }
+
+    /// All keys there can ever be.
+    pub(crate) fn possible_keys(&self) -> &[Vec<u8>] {
+        &self.possible
+    }
+
+    pub(crate) fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    /// The next command; one in twelve is spoilt, so that most of those are errors.
+    pub(crate) fn command(&mut self) -> Args {
+        let mut args = if self.one_in(60) { self.unknown() } else { self.any() };
+        if self.one_in(12) {
+            self.spoil(&mut args);
+        }
+        args
+    }
+
+    fn any(&mut self) -> Args {
+        let sum: u32 = TABLE.iter().map(|row| row.0).sum();
+        let mut pick = self.rng.u32(..sum);
+        let (_, name, make) = TABLE
+            .iter()
+            .find(|row| {
+                let here = pick < row.0;
+                pick = pick.wrapping_sub(row.0);
+                here
+            })
+            .expect("the pick is below the sum of all rows");
+        let mut args = vec![self.cased(name)];
+        args.extend(make(self));
+        args
+    }
+
+    fn unknown(&mut self) -> Args {
+        let mut args = vec![self.rng.choice(UNKNOWN).expect("not empty").to_vec()];
+        args.extend(self.up_to(5, Generator::value));
+        args
+    }
+
+    /// At most one wrong thing, so that the junk cannot combine into an expiry that comes due.
+    fn spoil(&mut self, args: &mut Args) {
+        if NEVER_SPOILT.iter().any(|name| args[0].eq_ignore_ascii_case(name.as_bytes())) {
+            return;
+        }
+        match self.rng.u8(..4) {
+            0 => args.push(self.junk()),
+            1 => args.push(self.rng.choice(args.as_slice()).expect("not empty").clone()),
+            2 if args.len() > 1 && !takes_offset(&args[0]) => {
+                let at = self.rng.usize(1..args.len());
+                args[at] = self.junk();
+            }
+            _ => args.truncate(1 + self.rng.usize(..args.len())),
+        }
+    }
+
+    fn choose(&mut self, from: &[&[&str]]) -> Args {
+        let args = self.rng.choice(from).expect("not empty");
+        args.iter().map(|arg| arg.as_bytes().to_vec()).collect()
+    }
+
+    fn one_in(&mut self, n: u32) -> bool {
+        self.rng.u32(..n) == 0
+    }
+
+    fn pick(&mut self, from: &[&str]) -> Vec<u8> {
+        self.rng.choice(from).expect("not empty").as_bytes().to_vec()
+    }
+
+    fn junk(&mut self) -> Vec<u8> {
+        self.rng.choice(JUNK).expect("not empty").to_vec()
+    }
+
+    fn up_to(&mut self, most: usize, mut make: impl FnMut(&mut Self) -> Vec<u8>) -> Args {
+        (0..self.rng.usize(..=most)).map(|_| make(self)).collect()
+    }
+
+    /// A name as it is, in lower case, or in both.
+    fn cased(&mut self, name: &str) -> Vec<u8> {
+        match self.rng.u8(..3) {
+            0 => name.as_bytes().to_vec(),
+            1 => name.to_ascii_lowercase().into_bytes(),
+            _ => {
+                let mixed = name.bytes().map(|b| if self.rng.bool() { b.to_ascii_lowercase() } else { b });
+                mixed.collect()
+            }
+        }
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        self.rng.choice(self.keys.as_slice()).expect("not empty").clone()
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        match self.rng.u32(..1000) {
+            0..=299 => self.int(),
+            300..=399 => self.float(),
+            400..=799 => (0..self.rng.usize(..12)).map(|_| self.rng.alphanumeric() as u8).collect(),
+            800..=949 => (0..self.rng.usize(..40)).map(|_| self.rng.u8(..)).collect(),
+            950..=996 => vec![self.rng.u8(..); self.rng.usize(..600)],
+            _ => vec![self.rng.u8(..); self.rng.usize(..=BIG)],
+        }
+    }
+
+    fn int(&mut self) -> Vec<u8> {
+        match self.rng.u8(..3) {
+            0 => self.pick(&INTS),
+            1 => self.rng.i64(-1000..1000).to_string().into_bytes(),
+            _ => self.rng.i64(..).to_string().into_bytes(),
+        }
+    }
+
+    fn float(&mut self) -> Vec<u8> {
+        match self.rng.u8(..4) {
+            0 | 1 => self.pick(&FLOATS),
+            2 => format!("{:.*}", self.rng.usize(..20), (self.rng.f64() - 0.5) * 1e4).into_bytes(),
+            _ => format!("{}e{}", self.rng.i32(-99..99), self.rng.i32(-25..25)).into_bytes(),
+        }
+    }
+
+    fn index(&mut self) -> Vec<u8> {
+        if self.one_in(4) { self.pick(&INTS) } else { self.rng.i32(-30..30).to_string().into_bytes() }
+    }
+
+    fn db(&mut self) -> Vec<u8> {
+        if self.one_in(8) { self.pick(&BAD_DBS) } else { self.pick(&DBS) }
+    }
+
+    fn pattern(&mut self) -> Vec<u8> {
+        const PATTERNS: [&str; 20] = [
+            "*",
+            "key:*",
+            "key:?",
+            "key:1[0-9]",
+            "key:[^1]*",
+            "[a-z]*",
+            "[z-a]*",
+            "?",
+            "",
+            "\\[a-c\\]\\*\\?",
+            "[",
+            "[a",
+            "[]",
+            "[^]",
+            "\\",
+            "\\\\",
+            "**:***",
+            "*y*:*1*",
+            "?ey:[\\1]",
+            "K",
+        ];
+        if self.one_in(6) { self.key() } else { self.pick(&PATTERNS) }
+    }
+
+    fn pairs(&mut self) -> Args {
+        (0..self.rng.usize(1..5)).flat_map(|_| [self.key(), self.value()]).collect()
+    }
+
+    /// Offsets are small, or refused: what `SETRANGE k 536870911 x` would take is tried once, elsewhere.
+    fn setrange(&mut self) -> Args {
+        const REFUSED: [&str; 9] = [
+            "-1",
+            "536870912",
+            "536870913",
+            "4294967296",
+            "9223372036854775807",
+            "9223372036854775808",
+            "-9223372036854775808",
+            "abc",
+            "1.5",
+        ];
+        let value = self.value();
+        let offset = match self.rng.u32(..200) {
+            0 => self.rng.usize(..BIG).to_string().into_bytes(),
+            1..=49 => self.pick(&REFUSED),
+            _ => self.rng.u32(..60).to_string().into_bytes(),
+        };
+        vec![self.key(), offset, value]
+    }
+
+    fn set(&mut self) -> Args {
+        let mut args = vec![self.key(), self.value()];
+        if self.rng.bool() {
+            self.options(&mut args, &["NX", "XX", "GET", "KEEPTTL"], 4);
+        }
+        args
+    }
+
+    /// Options of `SET` and `GETEX`: some of `words`, and those with an expiry; they may conflict or repeat.
+    fn options(&mut self, args: &mut Args, words: &[&str], most: usize) {
+        // As often one option as several, since most sets of several are syntax errors.
+        let count = if self.rng.bool() { 1 } else { self.rng.usize(..=most) };
+        for _ in 0..count {
+            let (word, when) = match self.rng.usize(..words.len() + 4) {
+                0 => ("EX", Some(self.seconds())),
+                1 => ("PX", Some(self.millis())),
+                2 => ("EXAT", Some(self.at_seconds())),
+                3 => ("PXAT", Some(self.at_millis())),
+                n => (words[n - 4], None),
+            };
+            args.push(self.cased(word));
+            args.extend(when);
+        }
+    }
+
+    fn expire(&mut self, when: Vec<u8>) -> Args {
+        let mut args = vec![self.key(), when];
+        let words: usize = if self.rng.bool() { 0 } else { self.rng.usize(1..3) };
+        for _ in 0..words {
+            let word = self.rng.choice(["NX", "XX", "GT", "LT", "XY"]).expect("not empty");
+            args.push(self.cased(word));
+        }
+        args
+    }
+
+    fn copy(&mut self) -> Args {
+        let mut args = vec![self.key(), self.key()];
+        for _ in 0..self.rng.usize(..3) {
+            if self.rng.bool() {
+                args.push(self.cased("REPLACE"));
+            } else {
+                args.extend([self.cased("DB"), self.db()]);
+            }
+        }
+        args
+    }
+
+    fn scan(&mut self) -> Args {
+        const CURSORS: [&str; 10] = ["0", "0", "0", "0", "00", "abc", "", "18446744073709551616", "1x", "0 "];
+        let mut args = vec![self.pick(&CURSORS)];
+        for _ in 0..self.rng.usize(..4) {
+            match self.rng.u8(..3) {
+                0 => args.extend([self.cased("MATCH"), self.pattern()]),
+                1 => {
+                    let count = self.pick(&["1", "10", "1000", "0", "-1", "abc", "9223372036854775808"]);
+                    args.extend([self.cased("COUNT"), count]);
+                }
+                _ => {
+                    let kind = self.pick(&["string", "list", "STRING", "nosuch"]);
+                    args.extend([self.cased("TYPE"), kind]);
+                }
+            }
+        }
+        args
+    }
+
+    fn flush(&mut self) -> Args {
+        let how = self.pick(&["SYNC", "async", "ASYNC", "nosuch"]);
+        if self.rng.bool() { vec![] } else { vec![how] }
+    }
+
+    fn seconds(&mut self) -> Vec<u8> {
+        self.when(10_000..3_000_000_000)
+    }
+
+    fn millis(&mut self) -> Vec<u8> {
+        self.when(10_000_000..3_000_000_000_000)
+    }
+
+    /// From 2096 on, or long ago.
+    fn at_seconds(&mut self) -> Vec<u8> {
+        if self.one_in(5) { self.when(1..1_577_836_800) } else { self.when(4_000_000_000..4_000_000_100) }
+    }
+
+    fn at_millis(&mut self) -> Vec<u8> {
+        if self.one_in(5) {
+            self.when(1..1_577_836_800_000)
+        } else {
+            self.when(4_000_000_000_000..4_000_000_000_100)
+        }
+    }
+
+    fn when(&mut self, good: std::ops::Range<i64>) -> Vec<u8> {
+        if self.one_in(6) { self.pick(&BAD_EXPIRIES) } else { self.rng.i64(good).to_string().into_bytes() }
+    }
+}
+
+/// Whether junk in place of an argument could ask for half a gigabyte.
+fn takes_offset(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"SETRANGE")
+}
