@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | [`engine`] | the writer: staging, commits, reads, databases, maintenance | a byte layout |
 //! | [`keydir`] | the keys in memory | a file, a clock |
-//! | [`format`] | bytes to values and back, as `record_format.md` says | I/O |
+//! | [`mod@format`] | bytes to values and back, as `record_format.md` says | I/O |
 //! | `log` | segments, hints and manifest as files; sync and housekeeping threads | the keydir |
 //! | `recovery` | from files to keydir, at open | a clock |
 //! | `compaction` | merges, and when to do them | a change of the keydir outside the writer |

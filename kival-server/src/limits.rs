@@ -111,6 +111,23 @@ pub fn total_memory() -> Option<u64> {
     total_memory_under(Path::new("/"))
 }
 
+/// Keys that take this share of the machine's memory, in percent, are warned of.
+const MEMORY_WARNING: u64 = 80;
+
+/// Warns if the keys, which take `keydir_bytes`, come near the machine's memory.
+pub fn warn_of_memory(keydir_bytes: u64) {
+    if let Some(memory) = total_memory()
+        && keydir_bytes.saturating_mul(100) > memory.saturating_mul(MEMORY_WARNING)
+    {
+        tracing::warn!(
+            keydir_bytes,
+            memory_bytes = memory,
+            "the keys take most of this machine's memory: when they outgrow it the kernel ends this process; \
+             move to a larger machine or delete keys"
+        );
+    }
+}
+
 fn total_memory_under(root: &Path) -> Option<u64> {
     let machine = meminfo_total(&fs::read_to_string(root.join("proc/meminfo")).ok()?)?;
     Some(group_limit(root).map_or(machine, |group| group.min(machine)))

@@ -24,8 +24,6 @@ use tokio::task::JoinSet;
 const QUEUED_REQUESTS: usize = 1024;
 /// How long connections may take to send their last replies.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
-/// Keys that take this share of the machine's memory, in percent, are warned of.
-const MEMORY_WARNING: u64 = 80;
 
 /// Why the server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -191,15 +189,7 @@ fn tell_opened(config: &Config, engine: &Engine, report: &OpenReport) {
         after = if report.clean { "a clean stop" } else { "a crash: the log was recovered" },
         "store opened"
     );
-    let keys = engine.stats().keydir_bytes;
-    if let Some(memory) = limits::total_memory().filter(|memory| keys * 100 > memory * MEMORY_WARNING) {
-        tracing::warn!(
-            keydir_bytes = keys,
-            memory_bytes = memory,
-            "the keys take most of this machine's memory: when they outgrow it the kernel ends this process; \
-             move to a larger machine or delete keys"
-        );
-    }
+    limits::warn_of_memory(engine.stats().keydir_bytes);
 }
 
 /// 40 hexadecimal digits that no other start has.

@@ -234,9 +234,10 @@ impl Engine {
         self.syncer.durable_sequence()
     }
 
-    /// The highest sequence used so far, committed or staged.
+    /// The highest sequence that counts so far, committed or staged. Numbers of a turn that was taken
+    /// back do not: nothing will ever make them durable.
     pub fn last_sequence(&self) -> u64 {
-        self.next_sequence - 1
+        if self.stage.is_empty() { self.last_logged } else { self.next_sequence - 1 }
     }
 
     /// Why writes are refused until the store is opened again, if they are.
@@ -291,7 +292,7 @@ impl Engine {
         if self.active.end > self.active.header_size {
             self.seal_now(active).map_err(failed)?;
         }
-        let last = self.last_sequence();
+        let last = self.next_sequence - 1;
         let (chain, mut empty) = (self.last_logged, Vec::new());
         let update = self.home.manifest.update(|manifest| {
             empty = manifest.segments.iter().filter(|entry| entry.sealed.is_none()).map(|e| e.id).collect();

@@ -67,6 +67,11 @@ impl ColdRead {
     }
 }
 
+/// The access clock that an entry keeps: seconds, modulo 2^24.
+pub(super) fn access_clock(now_ms: u64) -> u32 {
+    (now_ms / 1000) as u32 & 0xff_ffff
+}
+
 /// The record in `bytes`, if it is sound and the one that the keydir means.
 fn check<'a>(bytes: &'a [u8], namespace: u32, key: &[u8], sequence: u64) -> Result<Record<'a>, Damage> {
     let record = record::decode(bytes)?;
@@ -95,7 +100,7 @@ impl Engine {
     /// As [`Self::entry`], and notes the time of access.
     pub fn touch(&mut self, db: u32, key: &[u8]) -> Option<Entry> {
         let entry = self.entry(db, key)?;
-        let clock = (self.now_ms / 1000) as u32 & 0xff_ffff;
+        let clock = access_clock(self.now_ms);
         if entry.access != clock {
             self.databases.spaces[db as usize].keydir.touch(key, clock);
         }

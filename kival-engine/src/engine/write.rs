@@ -85,7 +85,7 @@ impl Engine {
             sequence: staged.sequence,
             value_size: value.len() as u32,
             data_type: 0,
-            access: 0,
+            access: super::read::access_clock(self.now_ms),
             expiry,
             change: None,
         };
@@ -449,6 +449,11 @@ impl Stage {
     /// The staged bytes from `at` on, counted from the group's start.
     pub(super) fn at(&self, at: usize) -> Option<&[u8]> {
         self.bytes.get(at..)
+    }
+
+    /// Whether no record waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records == 0
     }
 
     fn clear(&mut self) {

@@ -3,9 +3,12 @@
 use super::EngineTask;
 use super::mailbox::Outgoing;
 use crate::config::AppendFsync;
+use crate::limits;
 use kival_engine::{CompactionPolicy, SyncPolicy};
 use std::time::{Duration, Instant};
 
+/// How often the keys are measured against the machine's memory.
+const MEMORY_PERIOD: Duration = Duration::from_secs(60);
 /// Keys removed at a time before the clients get their turn.
 const EXPIRE_STEP: usize = 128;
 /// The part of a period, in percent, that removing expired keys may take at effort 1; each further level
@@ -18,6 +21,15 @@ impl EngineTask {
         self.expire();
         self.check_output_limits();
         self.close_idle();
+        self.watch_memory();
+    }
+
+    /// Warns before the keys outgrow the machine.
+    fn watch_memory(&mut self) {
+        if self.memory_watched.elapsed() >= MEMORY_PERIOD {
+            self.memory_watched = Instant::now();
+            limits::warn_of_memory(self.store.engine().stats().keydir_bytes);
+        }
     }
 
     /// Removes keys whose time has come, for a bounded part of the period.

@@ -122,6 +122,8 @@ pub struct EngineTask {
     /// Clients in a wait for the log or the clock.
     waits: Vec<ClientKey>,
     draining: Option<Instant>,
+    /// When the keys were last measured against the machine's memory.
+    memory_watched: Instant,
 }
 
 /// The ends of the channels that the loop listens to.
@@ -154,6 +156,7 @@ impl EngineTask {
             waiting: BinaryHeap::new(),
             waits: Vec::new(),
             draining: None,
+            memory_watched: Instant::now(),
         }
     }
 

@@ -72,6 +72,7 @@ impl EngineTask {
             Err(error) => return self.refuse(error),
         };
         let savepoint = self.store.engine().savepoint();
+        let counted = self.store.counted();
         let mut context =
             Context { store: &mut self.store, session, clients: &mut self.clients, server: &mut self.server };
         match (command.handler)(&mut context, args) {
@@ -79,6 +80,10 @@ impl EngineTask {
             Ok(reply) => Step::Reply(reply),
             Err(abort) => {
                 self.store.engine().roll_back(savepoint);
+                if matches!(abort, Abort::Cold(_)) {
+                    // It runs again, and counts then.
+                    self.store.recount(counted);
+                }
                 self.abort(session, client, command, args, abort)
             }
         }

@@ -56,6 +56,16 @@ impl Store {
         self.depends = self.engine.last_sequence();
     }
 
+    /// Hits and misses so far.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.hits, self.misses)
+    }
+
+    /// Sets hits and misses back: what was counted since did not happen.
+    pub fn recount(&mut self, counted: (u64, u64)) {
+        (self.hits, self.misses) = counted;
+    }
+
     fn depend(&mut self, sequence: u64) {
         self.depends = self.depends.max(sequence);
     }

@@ -1,0 +1,331 @@
+//! What the engine's integration tests share: opening with a waker that can be waited for, driving
+//! background work to its end, looking at files, and a file system that fails on demand.
+#![allow(clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
+
+use kival_engine::clock::ManualClock;
+use kival_engine::format::group::{GroupHeader, HEADER as GROUP, Position};
+use kival_engine::format::manifest::Manifest;
+use kival_engine::format::record::{self, Kind};
+use kival_engine::format::segment::{SegmentHeader, file_name};
+use kival_engine::fs::{File, FileSystem, LockGuard, MemoryFs};
+use kival_engine::{CompactionPolicy, Engine, OpenReport, Options, SyncPolicy};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// Where the stores of the tests lie in their file systems.
+pub const DIR: &str = "/store";
+
+/// News from background threads, to be waited for.
+#[derive(Debug, Clone, Default)]
+pub struct Bell(Arc<(Mutex<bool>, Condvar)>);
+
+impl Bell {
+    fn ring(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until there is news.
+    pub fn wait(&self) {
+        let rung = self.0.0.lock().unwrap();
+        let (mut rung, timeout) =
+            self.0.1.wait_timeout_while(rung, Duration::from_secs(60), |rung| !*rung).unwrap();
+        assert!(!timeout.timed_out(), "no news for a minute: background work is stuck");
+        *rung = false;
+    }
+}
+
+/// A store under test: its options stay the same over any number of opens.
+#[derive(Clone)]
+pub struct Store {
+    pub options: Options,
+    pub clock: ManualClock,
+    pub bell: Bell,
+}
+
+impl Store {
+    /// A store in `fs` with small segments, whose clock stands at one million, that compacts only when
+    /// asked to and syncs only when told to.
+    pub fn new(fs: Arc<dyn FileSystem>) -> Store {
+        let (clock, bell) = (ManualClock::new(1_000_000), Bell::default());
+        let ring = bell.clone();
+        let options = Options {
+            fs,
+            clock: Arc::new(clock.clone()),
+            databases: 4,
+            segment_size: 4 << 10,
+            sync: SyncPolicy::No,
+            compaction: CompactionPolicy { percentage: 0, min_size: 0 },
+            waker: Arc::new(move || ring.ring()),
+            ..Options::new(DIR)
+        };
+        Store { options, clock, bell }
+    }
+
+    pub fn in_memory() -> (Store, MemoryFs) {
+        let fs = MemoryFs::default();
+        (Store::new(Arc::new(fs.clone())), fs)
+    }
+
+    /// The same store in another file system.
+    pub fn on(&self, fs: Arc<dyn FileSystem>) -> Store {
+        Store { options: Options { fs, ..self.options.clone() }, ..self.clone() }
+    }
+
+    #[track_caller]
+    pub fn open(&self) -> (Engine, OpenReport) {
+        Engine::open(self.options.clone()).expect("the store opens")
+    }
+
+    /// Maintains until `done`, waiting for background threads in between.
+    pub fn drive(&self, engine: &mut Engine, mut done: impl FnMut(&mut Engine) -> bool) {
+        loop {
+            engine.maintain();
+            if done(engine) {
+                return;
+            }
+            self.bell.wait();
+        }
+    }
+
+    /// Maintains so many rounds, waiting in between for a compaction that is under way.
+    pub fn maintain(&self, engine: &mut Engine, rounds: usize) {
+        let mut left = rounds;
+        self.drive(engine, |engine| {
+            let progress = engine.stats().compaction;
+            left -= 1;
+            left == 0 || !(progress.running || progress.scheduled)
+        });
+    }
+
+    /// Lets what compaction there is to do come to its end.
+    pub fn settle(&self, engine: &mut Engine) {
+        self.drive(engine, |engine| {
+            let progress = engine.stats().compaction;
+            assert!(progress.finished < 1000, "it merges the same again and again");
+            !progress.running && !progress.scheduled
+        });
+    }
+
+    /// Compacts everything by hand.
+    pub fn compact(&self, engine: &mut Engine) {
+        self.settle(engine);
+        assert!(engine.compact());
+        self.settle(engine);
+        assert!(engine.stats().compaction.last_ok);
+    }
+
+    /// The value of every live key of database 0.
+    pub fn contents(&self, engine: &mut Engine) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut keys: Vec<Vec<u8>> = engine.iter(0).map(|(key, _)| key.to_vec()).collect();
+        keys.sort();
+        let value = |key: &Vec<u8>| engine.get(0, key).expect("sound").expect("live").to_vec();
+        let values: Vec<Vec<u8>> = keys.iter().map(value).collect();
+        keys.into_iter().zip(values).collect()
+    }
+}
+
+pub fn path(name: &str) -> PathBuf {
+    Path::new(DIR).join(name)
+}
+
+pub fn segment_path(id: u64) -> PathBuf {
+    path(&file_name(id))
+}
+
+pub fn read(fs: &dyn FileSystem, path: &Path) -> Vec<u8> {
+    let file = fs.open(path).expect("the file is there");
+    let mut bytes = vec![0; file.len().expect("length") as usize];
+    assert_eq!(file.read_at(&mut bytes, 0).expect("read"), bytes.len());
+    bytes
+}
+
+pub fn write(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) {
+    let file = fs.create(path).expect("created");
+    let mut at = 0;
+    while at < bytes.len() {
+        at += file.write_at(&bytes[at..], at as u64).expect("written");
+    }
+}
+
+/// Flips one bit of a byte.
+pub fn flip(fs: &dyn FileSystem, path: &Path, offset: u64) {
+    let mut bytes = read(fs, path);
+    bytes[offset as usize] ^= 0x10;
+    write(fs, path, &bytes);
+}
+
+/// A copy of all files, with nothing shared.
+pub fn copy(fs: &dyn FileSystem) -> MemoryFs {
+    let copied = MemoryFs::default();
+    for name in fs.list(Path::new(DIR)).expect("listed") {
+        write(&copied, &path(&name), &read(fs, &path(&name)));
+    }
+    copied
+}
+
+pub fn manifest(fs: &dyn FileSystem) -> Manifest {
+    Manifest::decode(&read(fs, &path("MANIFEST"))).expect("a sound manifest")
+}
+
+/// A record's kind, key and sequence.
+pub type Seen = (Kind, Vec<u8>, u64);
+
+/// The groups of a segment and their records.
+pub fn groups(fs: &dyn FileSystem, id: u64) -> Vec<(GroupHeader, Vec<Seen>)> {
+    let bytes = read(fs, &segment_path(id));
+    let head = SegmentHeader::decode(&bytes).expect("a sound header");
+    let (mut offset, mut groups) = (head.size() as usize, Vec::new());
+    while let Some(header) = bytes.get(offset..offset + GROUP) {
+        let at = Position { segment: id, offset: offset as u64 };
+        let Ok(header) = GroupHeader::decode(header.try_into().unwrap(), head.store, at) else { break };
+        let mut records = Vec::new();
+        let end = offset + header.group_size().unwrap() as usize;
+        offset += GROUP;
+        while offset < end {
+            let record = record::decode(&bytes[offset..end]).expect("a sound record");
+            records.push((record.header.kind, record.key.to_vec(), record.header.sequence));
+            offset += record.header.record_size() as usize;
+        }
+        groups.push((header, records));
+    }
+    groups
+}
+
+/// All records of the live segments.
+pub fn records(fs: &dyn FileSystem) -> Vec<Seen> {
+    let ids = manifest(fs).segments.into_iter().map(|segment| segment.id);
+    ids.flat_map(|id| groups(fs, id)).flat_map(|(_, records)| records).collect()
+}
+
+/// A call that a [`FaultFs`] fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A write to a file whose name ends so: this many bytes are written first.
+    Write(&'static str, usize),
+    Sync(&'static str),
+    Truncate(&'static str),
+    Create(&'static str),
+}
+
+/// A file system that fails calls, each once, with the error it was told.
+#[derive(Debug, Clone)]
+pub struct FaultFs {
+    inner: MemoryFs,
+    faults: Arc<Mutex<Vec<(Fault, i32)>>>,
+}
+
+pub const ENOSPC: i32 = 28;
+pub const EIO: i32 = 5;
+
+impl FaultFs {
+    pub fn new(inner: &MemoryFs) -> FaultFs {
+        FaultFs { inner: inner.clone(), faults: Arc::default() }
+    }
+
+    /// Fails the next such call.
+    pub fn fail(&self, fault: Fault, errno: i32) {
+        self.faults.lock().unwrap().push((fault, errno));
+    }
+
+    fn due(&self, is: impl Fn(&Fault) -> bool) -> Option<(Fault, io::Error)> {
+        let mut faults = self.faults.lock().unwrap();
+        let at = faults.iter().position(|(fault, _)| is(fault))?;
+        let (fault, errno) = faults.remove(at);
+        Some((fault, io::Error::from_raw_os_error(errno)))
+    }
+
+    fn wrap(&self, path: &Path, file: Arc<dyn File>) -> Arc<dyn File> {
+        Arc::new(FaultFile { fs: self.clone(), name: path.to_string_lossy().into_owned(), inner: file })
+    }
+}
+
+impl FileSystem for FaultFs {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.inner.list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let name = path.to_string_lossy();
+        match self.due(|fault| matches!(fault, Fault::Create(end) if name.ends_with(end))) {
+            Some((_, error)) => Err(error),
+            None => Ok(self.wrap(path, self.inner.create(path)?)),
+        }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(self.wrap(path, self.inner.open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        self.inner.lock(path)
+    }
+}
+
+#[derive(Debug)]
+struct FaultFile {
+    fs: FaultFs,
+    name: String,
+    inner: Arc<dyn File>,
+}
+
+impl File for FaultFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buf, offset)
+    }
+
+    fn read_at_cached(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.inner.read_at_cached(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        match self.fs.due(|fault| matches!(fault, Fault::Write(end, _) if self.name.ends_with(end))) {
+            Some((Fault::Write(_, written), error)) => {
+                self.inner.write_at(&buf[..written.min(buf.len())], offset)?;
+                Err(error)
+            }
+            _ => self.inner.write_at(buf, offset),
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        match self.fs.due(|fault| matches!(fault, Fault::Truncate(end) if self.name.ends_with(end))) {
+            Some((_, error)) => Err(error),
+            None => self.inner.truncate(len),
+        }
+    }
+
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.inner.reserve(offset, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match self.fs.due(|fault| matches!(fault, Fault::Sync(end) if self.name.ends_with(end))) {
+            Some((_, error)) => Err(error),
+            None => self.inner.sync(),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Merges: what they may drop, what they must keep, and when they stop.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{ENOSPC, Fault, FaultFs, Store, groups, manifest, records};
+use kival_engine::format::record::Kind;
+use kival_engine::fs::{FileSystem, MemoryFs};
+use kival_engine::{CompactionPolicy, Engine};
+use std::path::Path;
+use std::sync::Arc;
+
+const EAGER: CompactionPolicy = CompactionPolicy { percentage: 1, min_size: 0 };
+
+/// Fills a segment of its own with what `turn` does.
+fn segment(store: &Store, turn: impl FnOnce(&mut Engine)) {
+    let (mut engine, _) = store.open();
+    turn(&mut engine);
+    engine.commit().unwrap();
+    engine.close().unwrap();
+}
+
+/// So many keys that stay.
+fn live(engine: &mut Engine, prefix: u8, count: u8) {
+    for n in 0..count {
+        engine.put(0, &[prefix, n], &[n; 200], 0).unwrap();
+    }
+}
+
+/// The same key so many times.
+fn dead(engine: &mut Engine, count: u8) {
+    for n in 0..count {
+        engine.put(0, b"again", &[n; 200], 0).unwrap();
+    }
+}
+
+/// Lets the policy merge what it wants; the ids of the segments that stayed.
+fn merge_some(store: &Store, fs: &MemoryFs) -> Vec<u64> {
+    let before: Vec<u64> = manifest(fs).segments.iter().map(|segment| segment.id).collect();
+    let (mut engine, _) = store.open();
+    engine.set_compaction(EAGER);
+    store.settle(&mut engine);
+    assert_eq!(engine.stats().compaction.finished, 1);
+    engine.close().unwrap();
+    let after = manifest(fs);
+    before.into_iter().filter(|id| after.segments.iter().any(|segment| segment.id == *id)).collect()
+}
+
+fn has(fs: &MemoryFs, kind: Kind, key: &[u8]) -> bool {
+    records(fs).iter().any(|record| (record.0, &record.1[..]) == (kind, key))
+}
+
+#[test]
+fn a_tombstone_stays_while_an_older_record_may_stand_elsewhere() {
+    let (store, fs) = Store::in_memory();
+    segment(&store, |engine| {
+        engine.put(0, b"elsewhere", b"old", 0).unwrap();
+        live(engine, b'l', 10);
+    });
+    segment(&store, |engine| {
+        engine.delete(0, b"elsewhere").unwrap();
+        engine.put(0, b"here", b"old", 0).unwrap();
+        engine.delete(0, b"here").unwrap();
+        dead(engine, 10);
+    });
+    let first = manifest(&fs).segments[0].id;
+    assert_eq!(merge_some(&store, &fs), [first], "the deader segment was merged");
+    assert!(has(&fs, Kind::Value, b"elsewhere"));
+    assert!(has(&fs, Kind::Tombstone, b"elsewhere"), "its value is in the other segment");
+    assert!(!has(&fs, Kind::Tombstone, b"here"), "nothing older can be anywhere");
+    assert!(!has(&fs, Kind::Value, b"here"));
+    let (mut engine, _) = store.open();
+    assert!(engine.entry(0, b"elsewhere").is_none());
+    store.compact(&mut engine);
+    drop(engine);
+    assert!(!has(&fs, Kind::Value, b"elsewhere") && !has(&fs, Kind::Tombstone, b"elsewhere"));
+    let (mut engine, report) = store.open();
+    assert_eq!(report.keys, 11);
+    assert!(engine.entry(0, b"elsewhere").is_none());
+}
+
+#[test]
+fn an_expiry_outlives_a_merge_of_its_value_alone() {
+    let (store, fs) = Store::in_memory();
+    segment(&store, |engine| {
+        engine.put(0, b"kept", b"value", 1_000_100).unwrap();
+        engine.put(0, b"timed", b"value", 0).unwrap();
+        dead(engine, 10);
+    });
+    segment(&store, |engine| {
+        assert!(engine.set_expiry(0, b"kept", 0).unwrap());
+        assert!(engine.set_expiry(0, b"timed", 1_000_100).unwrap());
+        live(engine, b'l', 10);
+    });
+    let second = manifest(&fs).segments[1].id;
+    assert_eq!(merge_some(&store, &fs), [second], "only the values were merged");
+    let check = |store: &Store| {
+        let (mut engine, _) = store.open();
+        assert_eq!(engine.entry(0, b"kept").map(|entry| entry.expiry), Some(0));
+        assert_eq!(engine.entry(0, b"timed").map(|entry| entry.expiry), Some(1_000_100));
+        engine
+    };
+    store.compact(&mut check(&store));
+    store.clock.set(1_000_050);
+    drop(check(&store));
+    store.clock.set(1_000_200);
+    let (mut engine, _) = store.open();
+    assert!(engine.entry(0, b"kept").is_some() && engine.entry(0, b"timed").is_none());
+}
+
+#[test]
+fn compaction_comes_to_rest_though_headers_weigh_more_than_records() {
+    let (store, fs) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    for n in 0..60u8 {
+        // A group of its own, before the merge and after it: each second has its own.
+        store.clock.set(1_000_000 + u64::from(n) * 1000);
+        engine.tick();
+        engine.put(0, &[n], b"small", 0).unwrap();
+        engine.commit().unwrap();
+    }
+    engine.set_compaction(EAGER);
+    assert!(engine.compact());
+    store.drive(&mut engine, |engine| {
+        let progress = engine.stats().compaction;
+        assert!(progress.finished < 10, "it merges the same again and again");
+        progress.finished > 0 && !progress.running && !progress.scheduled
+    });
+    let merged = manifest(&fs).segments.into_iter().filter(|segment| segment.merged);
+    let times: Vec<u64> = merged.flat_map(|s| groups(&fs, s.id)).map(|(group, _)| group.time_ms).collect();
+    assert_eq!(times.len(), 60, "the seconds are kept");
+}
+
+#[test]
+fn a_compaction_may_be_asked_for_inside_a_turn() {
+    let (store, fs) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    engine.put(0, b"first", &[1; 2100], 0).unwrap();
+    engine.commit().unwrap();
+    store.drive(&mut engine, |_| manifest(&fs).segments.len() == 2);
+    engine.maintain();
+    engine.put(0, b"staged", b"value", 0).unwrap();
+    assert!(engine.compact());
+    engine.put(0, b"more", b"value", 0).unwrap();
+    engine.commit().unwrap();
+    store.settle(&mut engine);
+    engine.set_cache_size(0);
+    assert_eq!(engine.get(0, b"staged").unwrap().as_deref(), Some(&b"value"[..]));
+    drop(engine);
+    assert_eq!(store.open().1.keys, 3);
+}
+
+#[test]
+fn a_merge_that_fails_leaves_its_inputs_and_no_rest() {
+    let (store, fs) = Store::in_memory();
+    let faults = FaultFs::new(&fs);
+    let store = store.on(Arc::new(faults.clone()));
+    segment(&store, |engine| {
+        live(engine, b'l', 5);
+        dead(engine, 5);
+    });
+    let (mut engine, _) = store.open();
+    let contents = store.contents(&mut engine);
+    // The first merge writes a manifest to have an id issued; the last finds enough of them reserved.
+    for fault in [Fault::Write(".hint.tmp", 10), Fault::Sync(".hint.tmp"), Fault::Create("MANIFEST.tmp")] {
+        faults.fail(fault, ENOSPC);
+        assert!(engine.compact());
+        store.settle(&mut engine);
+        assert!(!engine.stats().compaction.last_ok, "{fault:?}");
+        assert_eq!(store.contents(&mut engine), contents);
+        let named = manifest(&fs);
+        for name in fs.list(Path::new(common::DIR)).unwrap() {
+            let id = name.strip_suffix(".seg").and_then(|id| u64::from_str_radix(id, 16).ok());
+            assert!(id.is_none_or(|id| named.segments.iter().any(|s| s.id == id)), "{fault:?} left {name}");
+            assert!(!name.ends_with(".hint.tmp"), "{fault:?} left {name}");
+        }
+    }
+    store.compact(&mut engine);
+    assert_eq!(store.contents(&mut engine), contents);
+    engine.close().unwrap();
+}

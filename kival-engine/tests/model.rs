@@ -1,0 +1,439 @@
+//! The engine against a plain map: whatever is done in whatever order, and wherever the process stops,
+//! both hold the same.
+//!
+//! The model also knows which bytes are live, so that the accounting that compaction stands on is
+//! checked at every step. `KIVAL_MODEL_CASES` sets how many sequences are run in memory.
+
+mod common;
+
+use common::Store;
+use kival_engine::fs::{FileSystem, MemoryFs, RealFs};
+use kival_engine::{CompactionPolicy, Engine, Fetched, OpenReport, Options, Savepoint, SyncPolicy};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const DATABASES: u32 = 4;
+const KEYS: u8 = 10;
+const RECORD: u64 = 36;
+const START: u64 = 1_000_000;
+const WORKERS: u32 = 4;
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// Expiry: milliseconds from now, 0 for none.
+    Put {
+        db: u32,
+        key: u8,
+        size: u16,
+        expiry: u16,
+    },
+    Delete {
+        db: u32,
+        key: u8,
+    },
+    SetExpiry {
+        db: u32,
+        key: u8,
+        expiry: u16,
+    },
+    Get {
+        db: u32,
+        key: u8,
+    },
+    Flush(Vec<u32>),
+    Swap(u32, u32),
+    Mark,
+    RollBack,
+    Commit,
+    /// Takes every key whose time has come, this many at a time.
+    Expire(usize),
+    /// The clock goes by so many milliseconds.
+    Step(i16),
+    /// So many rounds, waiting for a merge in between: what follows finds it half done.
+    Maintain(usize),
+    /// Asked for inside a turn.
+    AskToCompact,
+    Compact,
+    Close,
+    Crash,
+    Scan {
+        db: u32,
+        count: usize,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let db = || prop_oneof![3 => Just(0), 1 => 0..DATABASES];
+    let key = || 0..KEYS;
+    let expiry = || prop_oneof![3 => Just(0u16), 2 => 1..400u16];
+    let size = prop_oneof![6 => 0..100u16, 2 => 100..900u16, 1 => 2000..5000u16];
+    prop_oneof![
+        14 => (db(), key(), size, expiry())
+            .prop_map(|(db, key, size, expiry)| Op::Put { db, key, size, expiry }),
+        5 => (db(), key()).prop_map(|(db, key)| Op::Delete { db, key }),
+        5 => (db(), key(), expiry()).prop_map(|(db, key, expiry)| Op::SetExpiry { db, key, expiry }),
+        3 => (db(), key()).prop_map(|(db, key)| Op::Get { db, key }),
+        1 => proptest::sample::subsequence(vec![0, 1, 2, 3], 1..=4).prop_map(Op::Flush),
+        1 => (0..DATABASES, 0..DATABASES).prop_map(|(first, second)| Op::Swap(first, second)),
+        2 => Just(Op::Mark),
+        2 => Just(Op::RollBack),
+        8 => Just(Op::Commit),
+        1 => (1usize..4).prop_map(Op::Expire),
+        2 => (-150i16..300).prop_map(Op::Step),
+        5 => (1usize..5).prop_map(Op::Maintain),
+        2 => Just(Op::AskToCompact),
+        2 => Just(Op::Compact),
+        1 => Just(Op::Close),
+        1 => Just(Op::Crash),
+        1 => (db(), 1usize..4).prop_map(|(db, count)| Op::Scan { db, count }),
+    ]
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Value {
+    bytes: Vec<u8>,
+    expiry: u64,
+    /// An expiry record stands beside the value's.
+    changed: bool,
+}
+
+/// What the engine should hold.
+#[derive(Debug, Clone)]
+struct Model {
+    spaces: Vec<(u32, BTreeMap<Vec<u8>, Value>)>,
+    next_namespace: u32,
+    map_record: u64,
+}
+
+impl Model {
+    fn new() -> Model {
+        let spaces = (0..DATABASES).map(|db| (db, BTreeMap::new())).collect();
+        Model { spaces, next_namespace: 1 << 16, map_record: 0 }
+    }
+
+    fn db(&mut self, db: u32) -> &mut BTreeMap<Vec<u8>, Value> {
+        &mut self.spaces[db as usize].1
+    }
+
+    /// A look at a key: if its time has come it goes for good.
+    fn look(&mut self, db: u32, key: &[u8], now: u64) -> Option<&mut Value> {
+        let keys = self.db(db);
+        if keys.get(key).is_some_and(|value| value.expiry != 0 && value.expiry <= now) {
+            keys.remove(key);
+        }
+        keys.get_mut(key)
+    }
+
+    fn remap(&mut self) {
+        let moved = self.spaces.iter().zip(0..).filter(|((namespace, _), db)| namespace != db).count();
+        self.map_record = RECORD + 8 + 8 * moved as u64;
+    }
+
+    fn live_bytes(&self) -> u64 {
+        let keys = self.spaces.iter().flat_map(|(_, keys)| keys);
+        let bytes = keys.map(|(key, value)| {
+            let change = if value.changed { RECORD + key.len() as u64 } else { 0 };
+            RECORD + (key.len() + value.bytes.len()) as u64 + change
+        });
+        bytes.sum::<u64>() + self.map_record
+    }
+}
+
+/// Some keys are long: their entries look otherwise in memory.
+fn key_bytes(key: u8) -> Vec<u8> {
+    let length = if key.is_multiple_of(5) { 260 } else { 3 };
+    vec![b'a' + key; length]
+}
+
+struct Run {
+    store: Store,
+    engine: Option<Engine>,
+    now: u64,
+    model: Model,
+    committed: Model,
+    mark: Option<(Savepoint, Model)>,
+    /// Distinguishes the values.
+    puts: u64,
+    highest: u64,
+}
+
+impl Run {
+    fn new(store: Store) -> Run {
+        store.clock.set(START);
+        let (engine, report) = store.open();
+        assert!(report.clean && report.keys == 0);
+        let model = Model::new();
+        let committed = model.clone();
+        Run { store, engine: Some(engine), now: START, model, committed, mark: None, puts: 0, highest: 0 }
+    }
+
+    fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().expect("open between operations")
+    }
+
+    fn expiry(&self, delta: u16) -> u64 {
+        if delta == 0 { 0 } else { self.now + u64::from(delta) }
+    }
+
+    fn commit(&mut self) {
+        let last = self.engine().commit().expect("committed");
+        assert!(last >= self.highest, "numbers never go back");
+        self.highest = last;
+        self.committed = self.model.clone();
+        self.mark = None;
+    }
+
+    fn apply(&mut self, op: &Op) {
+        let now = self.now;
+        match *op {
+            Op::Put { db, key, size, expiry } => {
+                self.puts += 1;
+                let (key, expiry) = (key_bytes(key), self.expiry(expiry));
+                let mut bytes = vec![self.puts as u8; usize::from(size)];
+                bytes.extend_from_slice(&self.puts.to_le_bytes());
+                let sequence = self.engine().put(db, &key, &bytes, expiry).expect("put");
+                assert!(sequence > self.highest, "no number is used twice");
+                self.model.db(db).insert(key, Value { bytes, expiry, changed: false });
+            }
+            Op::Delete { db, key } => {
+                let key = key_bytes(key);
+                let deleted = self.engine().delete(db, &key).expect("deleted");
+                assert_eq!(deleted, self.model.look(db, &key, now).is_some());
+                self.model.db(db).remove(&key);
+            }
+            Op::SetExpiry { db, key, expiry } => {
+                let (key, expiry) = (key_bytes(key), self.expiry(expiry));
+                let set = self.engine().set_expiry(db, &key, expiry).expect("set");
+                let value = self.model.look(db, &key, now);
+                assert_eq!(set, value.is_some());
+                if let Some(value) = value {
+                    (value.expiry, value.changed) = (expiry, true);
+                }
+            }
+            Op::Get { db, key } => {
+                let key = key_bytes(key);
+                let value = self.engine().get(db, &key).expect("read");
+                let expected = self.model.look(db, &key, now);
+                assert_eq!(value.as_deref(), expected.map(|value| &value.bytes[..]));
+            }
+            Op::Flush(ref databases) => self.flush(databases),
+            Op::Swap(first, second) => {
+                self.engine().swap(first, second).expect("swapped");
+                if first != second {
+                    self.model.spaces.swap(first as usize, second as usize);
+                    self.model.remap();
+                }
+            }
+            Op::Mark => self.mark = Some((self.engine().savepoint(), self.model.clone())),
+            Op::RollBack => {
+                if let Some((savepoint, model)) = self.mark.clone() {
+                    self.engine().roll_back(savepoint);
+                    self.model = model;
+                }
+            }
+            Op::Commit => self.commit(),
+            Op::Expire(most) => self.expire(most),
+            Op::Step(by) => {
+                self.now = self.now.saturating_add_signed(by.into());
+                self.store.clock.set(self.now);
+                self.engine().tick();
+            }
+            Op::Maintain(rounds) => {
+                self.commit();
+                let store = self.store.clone();
+                store.maintain(self.engine(), rounds);
+            }
+            Op::AskToCompact => {
+                self.engine().compact();
+            }
+            Op::Compact => {
+                self.commit();
+                let store = self.store.clone();
+                store.compact(self.engine());
+            }
+            Op::Close => {
+                self.commit();
+                self.engine.take().expect("open").close().expect("closed");
+                assert!(self.reopen().clean);
+            }
+            Op::Crash => {
+                self.engine = None;
+                self.model = self.committed.clone();
+                self.mark = None;
+                assert!(!self.reopen().clean);
+            }
+            Op::Scan { db, count } => self.scan(db, count),
+        }
+    }
+
+    fn flush(&mut self, databases: &[u32]) {
+        self.engine().flush(databases).expect("flushed");
+        let mut any = false;
+        for &db in databases {
+            let space = &mut self.model.spaces[db as usize];
+            if !space.1.is_empty() {
+                *space = (self.model.next_namespace, BTreeMap::new());
+                self.model.next_namespace += 1;
+                any = true;
+            }
+        }
+        if any {
+            self.model.remap();
+        }
+    }
+
+    fn expire(&mut self, most: usize) {
+        let now = self.now;
+        let mut gone = 0;
+        for (_, keys) in &mut self.model.spaces {
+            let before = keys.len();
+            keys.retain(|_, value| value.expiry == 0 || value.expiry > now);
+            gone += before - keys.len();
+        }
+        while gone > 0 {
+            assert_eq!(self.engine().expire(most), gone.min(most));
+            gone = gone.saturating_sub(most);
+        }
+        assert_eq!(self.engine().expire(most), 0);
+    }
+
+    fn scan(&mut self, db: u32, count: usize) {
+        let mut seen = Vec::new();
+        let mut cursor = 0;
+        loop {
+            cursor = self.engine().scan(db, cursor, count, |key, _| seen.push(key.to_vec()));
+            if cursor == 0 {
+                break;
+            }
+        }
+        seen.sort();
+        let now = self.now;
+        let live = self.model.db(db).iter().filter(|(_, value)| value.expiry == 0 || value.expiry > now);
+        let live: Vec<Vec<u8>> = live.map(|(key, _)| key.clone()).collect();
+        assert_eq!(seen, live);
+    }
+
+    fn reopen(&mut self) -> OpenReport {
+        let (engine, report) = self.store.open();
+        assert_eq!((report.scanned, &report.torn[..]), (0, &[][..]));
+        assert_eq!(report.keys, self.model.spaces.iter().map(|(_, keys)| keys.len() as u64).sum::<u64>());
+        assert!(engine.last_sequence() >= self.highest);
+        self.engine = Some(engine);
+        report
+    }
+
+    /// Looks at everything without touching anything.
+    fn check(&mut self) {
+        let now = self.now;
+        let engine = self.engine.as_mut().expect("open between operations");
+        for (db, (_, keys)) in (0..).zip(&self.model.spaces) {
+            assert_eq!(engine.key_count(db), keys.len());
+            assert_eq!(engine.expiring_count(db), keys.values().filter(|value| value.expiry != 0).count());
+            let entries: BTreeMap<_, _> = engine.iter(db).map(|(key, entry)| (key.to_vec(), entry)).collect();
+            let live = keys.iter().filter(|(_, value)| value.expiry == 0 || value.expiry > now);
+            assert_eq!(entries.len(), live.clone().count());
+            for (key, value) in live {
+                let entry = entries.get(key).expect("a live key is there");
+                assert_eq!((entry.expiry, entry.change.is_some()), (value.expiry, value.changed));
+                let fetched = match engine.fetch(db, key, entry).expect("read") {
+                    Fetched::Value(value) => value,
+                    Fetched::Cold(cold) => {
+                        engine.pin(cold.read().expect("read"));
+                        let Ok(Fetched::Value(value)) = engine.fetch(db, key, entry) else {
+                            panic!("a pinned value is at hand");
+                        };
+                        engine.unpin();
+                        value
+                    }
+                };
+                assert_eq!(fetched, value.bytes);
+            }
+        }
+        let segments = engine.segments();
+        let live: u64 = segments.iter().map(|segment| segment.live_bytes).sum();
+        assert_eq!(live, self.model.live_bytes(), "live bytes are counted right");
+        assert_eq!(engine.stats().live_bytes, live);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Setup {
+    automatic: bool,
+    cache: u64,
+    sync: SyncPolicy,
+}
+
+fn run(setup: Setup, store: Store, ops: &[Op]) {
+    let percentage = if setup.automatic { 50 } else { 0 };
+    let compaction = CompactionPolicy { percentage, min_size: 0 };
+    let options = Options { cache_size: setup.cache, sync: setup.sync, compaction, ..store.options };
+    let mut run = Run::new(Store { options, ..store });
+    for op in ops {
+        run.apply(op);
+        run.check();
+    }
+    run.apply(&Op::Compact);
+    run.check();
+    run.apply(&Op::Close);
+    run.check();
+    run.apply(&Op::Crash);
+    run.check();
+}
+
+fn cases() -> u32 {
+    std::env::var("KIVAL_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)
+}
+
+/// Runs so many sequences, several at a time: a case waits for threads more than it computes.
+fn check(cases: u32, setup: Setup, store: impl Fn() -> (Store, Option<tempfile::TempDir>) + Sync) {
+    let cases = cases.div_ceil(WORKERS);
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
+    let work = || {
+        let result = TestRunner::new(config.clone()).run(&prop::collection::vec(op(), 1..60), |ops| {
+            let (store, _dir) = store();
+            run(setup, store, &ops);
+            Ok(())
+        });
+        result.unwrap_or_else(|failure| panic!("{failure}"));
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(work);
+        }
+    });
+}
+
+fn in_memory() -> (Store, Option<tempfile::TempDir>) {
+    (Store::in_memory().0, None)
+}
+
+#[test]
+fn a_store_that_compacts_by_hand_is_a_map() {
+    check(cases().div_ceil(2), Setup { automatic: false, cache: 8 << 10, sync: SyncPolicy::No }, in_memory);
+}
+
+#[test]
+fn a_store_that_compacts_by_itself_and_caches_nothing_is_a_map() {
+    check(cases().div_ceil(2), Setup { automatic: true, cache: 0, sync: SyncPolicy::Always }, in_memory);
+}
+
+#[test]
+fn a_store_on_a_real_disk_is_a_map() {
+    let setup = Setup { automatic: true, cache: 4 << 10, sync: SyncPolicy::EverySecond };
+    check(cases().min(300), setup, || {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::new(Arc::new(RealFs) as Arc<dyn FileSystem>);
+        let options = Options { dir: dir.path().to_owned(), ..store.options };
+        (Store { options, ..store }, Some(dir))
+    });
+}
+
+#[test]
+fn two_stores_in_memory_share_nothing() {
+    let (first, _) = Store::in_memory();
+    let second = first.on(Arc::new(MemoryFs::default()));
+    first.open().0.put(0, b"k", b"v", 0).expect("put");
+    assert_eq!(second.open().1.keys, 0);
+}
