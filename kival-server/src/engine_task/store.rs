@@ -6,7 +6,7 @@ use kival_engine::{Engine, Fetched, KeyEntry};
 
 /// The keys of all databases.
 ///
-/// Whatever a client could learn from a call raises [`Self::depends`]: the record that was read, the
+/// Whatever a client could learn from a call raises a dependency: the record that was read, the
 /// tombstone that made a key absent. A client under `appendfsync always` gets its reply when that
 /// sequence is on disk.
 pub struct Store {
