@@ -99,3 +99,28 @@ fn a_parked_command_sees_what_was_written_while_it_waited() {
     server.gate.set_closed(false);
     assert_eq!(slow.read(), Value::Nil, "the command starts again when its value is there");
 }
+
+#[test]
+fn a_value_that_the_disk_has_lost_is_an_error_and_nothing_else_stops() {
+    if !crate::target::is_kival() {
+        return;
+    }
+    let mut server = crate::target::start(&["--cache-size", "0"]);
+    assert_eq!(server.client().call(&["MSET", "a", "1", "b", "2"]), Value::ok());
+    assert!(server.terminate().success());
+    server.restart();
+    for entry in std::fs::read_dir(server.dir()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "seg") {
+            std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(48).unwrap();
+        }
+    }
+    let mut client = server.client();
+    for command in [&["GET", "a"][..], &["MGET", "b", "a"]] {
+        let reply = client.call(command);
+        assert!(reply.text().contains("CORRUPT") && reply.is_error(), "{reply:?}");
+    }
+    assert_eq!(client.call(&["EXISTS", "a"]), Value::Int(1));
+    assert_eq!(client.info("stats", "kival_corrupt_reads").as_deref(), Some("2"));
+    assert_eq!(client.call(&["SET", "a", "3"]), Value::ok());
+}

@@ -208,3 +208,18 @@ fn announced_sizes_take_no_memory() {
     }
     drop(clients);
 }
+
+#[test]
+fn who_waits_for_replicas_and_hangs_up_leaves_nothing_behind() {
+    let server = target::start(&[]);
+    let mut other = server.client();
+    {
+        let mut waiting = server.client();
+        waiting.write(b"PING\r\nWAIT 1 0\r\n").unwrap();
+        assert_eq!(waiting.read(), Value::Simple(b"PONG".to_vec()));
+    }
+    eventually("the connection is gone", || {
+        let connected = other.info("clients", "connected_clients");
+        (connected.as_deref() == Some("1")).then_some(())
+    });
+}

@@ -230,3 +230,11 @@ fn a_wrong_setting_names_the_nearest_one() {
     fs::write(&file, "# fine\nappendfsync always\nmaxclient 10\n").expect("a file beside the data");
     check(&[&file.to_string_lossy()], &["maxclients", "kival.conf:3:"]);
 }
+
+#[test]
+fn commands_before_a_stop_are_answered() {
+    let server = target::start(&[]);
+    let mut client = server.client();
+    client.write(b"SET k v\r\nGET k\r\nSHUTDOWN\r\n").unwrap();
+    assert_eq!(client.until_closed(), b"+OK\r\n$1\r\nv\r\n");
+}

@@ -57,9 +57,9 @@ impl ColdRead {
         Ok(ReadBack { sequence: self.sequence, value: Bytes::from(bytes).slice(value..) })
     }
 
-    /// Whether both read the same record.
-    pub fn is_same(&self, other: &ColdRead) -> bool {
-        self.sequence == other.sequence
+    /// The sequence of the record that it reads.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     fn corruption(&self, damage: Damage) -> Corruption {
@@ -177,6 +177,11 @@ impl Engine {
     /// The sequence that must be durable before a client may be told that this key is absent.
     pub fn absence(&self, db: u32, key: &[u8]) -> u64 {
         self.deletes.dependency(self.databases.spaces[db as usize].namespace, key)
+    }
+
+    /// The sequence of the newest map from databases to their keys: what any look-up depends on.
+    pub fn map_sequence(&self) -> u64 {
+        self.databases.record.map_or(0, |(sequence, ..)| sequence)
     }
 
     /// Number of keys in a database, those included that have expired and were not looked at since.

@@ -255,6 +255,7 @@ mod tests {
             active: Instant::now(),
             last_command: None,
             last_word: None,
+            input_ended: false,
             query_bytes: 12,
             bytes_in: 0,
             bytes_out: 0,

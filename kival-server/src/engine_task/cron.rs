@@ -52,7 +52,7 @@ impl EngineTask {
             return;
         }
         for session in self.clients.iter() {
-            if session.active.elapsed() > timeout && session.parked.is_none() {
+            if session.active.elapsed() > timeout && session.has_nothing_waiting() {
                 session.mailbox.send(Outgoing::Close);
             }
         }

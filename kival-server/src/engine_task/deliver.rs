@@ -40,7 +40,8 @@ impl EngineTask {
         if let Err(error) = &committed {
             tracing::error!(%error, clients = turn.len(), "a turn was taken back");
             let refusal = Reply::Error(write_refusal(error));
-            for reply in &mut turn {
+            // Last first: a client that had several replies gets back what it was before the first.
+            for reply in turn.iter_mut().rev() {
                 self.replace_by_errors(reply, &refusal);
             }
         }
@@ -50,7 +51,7 @@ impl EngineTask {
             // What was read may have been written under another policy.
             self.store.engine().request_sync();
         }
-        for TurnReply { slot, output, depends, batches, .. } in turn.drain(..) {
+        for TurnReply { slot, output, depends, replies, batches, .. } in turn.drain(..) {
             let Some(session) = self.clients.get_mut(slot) else { continue };
             session.bytes_out += output.len() as u64;
             self.server.counters.bytes_out += output.len() as u64;
@@ -62,13 +63,14 @@ impl EngineTask {
                 let client = ClientKey { slot, id: session.id };
                 self.waiting.push(Waiting { depends, client });
             }
-            session.held.push_back(Held { depends, output, batches });
+            session.held.push_back(Held { depends, output, replies, batches });
         }
         self.turn = turn;
     }
 
     fn replace_by_errors(&mut self, reply: &mut TurnReply, refusal: &Reply) {
-        let Some(session) = self.clients.get(reply.slot) else { return };
+        let Some(session) = self.clients.get_mut(reply.slot) else { return };
+        session.stand(reply.before);
         reply.output = Output::new();
         reply.depends = 0;
         for _ in 0..reply.replies {
@@ -106,17 +108,22 @@ impl EngineTask {
         }
     }
 
-    /// The log cannot be synced any more: what was promised to nobody is answered by closing the
-    /// connection, since parts of these replies may be of commands that did succeed.
+    /// The log cannot be synced any more: replies that wait for it become errors, the others leave.
     fn fail_held(&mut self, client: ClientKey, cause: &str) {
+        let durable = self.store.engine().durable_sequence();
         let session = self.clients.get_mut(client.slot).filter(|session| session.id == client.id);
         let Some(session) = session else { return };
-        session.held.clear();
-        session.closing = true;
-        let mut output = Output::new();
-        let refusal = Reply::error(format!("MISCONF the write could not be made durable: {cause}"));
-        encode(&refusal, session.protocol, &mut output);
-        self.send(client.slot, output, 0);
+        let refusal = Reply::error(format!("MISCONF this could not be made durable: {cause}"));
+        let mut held = std::mem::take(&mut session.held);
+        for Held { depends, output, replies, .. } in &mut held {
+            if *depends > durable {
+                *output = Output::new();
+                (0..*replies).for_each(|_| encode(&refusal, session.protocol, output));
+            }
+        }
+        for Held { output, batches, .. } in held {
+            self.send(client.slot, output, batches);
+        }
     }
 
     /// Hands replies to the connection, and cuts a client that lets them pile up.

@@ -24,13 +24,15 @@ pub mod server_state;
 pub mod session;
 pub mod store;
 
+use crate::command::WaitFor;
 use crate::net::shared::Shared;
-use crate::resp::{Batch, ErrorReply, Output};
+use crate::resp::{Batch, ErrorReply, Output, Reply};
 use deliver::Waiting;
+use kival_engine::ReadError;
 use mailbox::{Mailbox, Outgoing};
 use park::{Parked, ReadResult};
 use server_state::ServerState;
-use session::{Clients, Session};
+use session::{Clients, Session, Standing};
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,6 +72,8 @@ pub enum Said {
     Batch(Batch),
     /// It broke the protocol: the error, if there is one, goes out behind its replies; then it is closed.
     Broke(Option<ErrorReply>),
+    /// It sends no more; it may still read.
+    Ended,
     /// It has gone.
     Gone,
 }
@@ -104,6 +108,8 @@ struct TurnReply {
     /// Commands answered in it: so many errors if the append fails.
     replies: usize,
     batches: u32,
+    /// What its client was before: an append that fails takes that back too.
+    before: Standing,
 }
 
 /// The task's state.
@@ -176,6 +182,12 @@ impl EngineTask {
                 _ = inbox.requests.recv_many(&mut requests, TURN_REQUESTS) => {}
                 () = std::future::ready(()), if !self.ready.is_empty() => {}
             }
+            // Whatever woke the loop: nothing that comes often may keep the requests waiting.
+            while requests.len() < TURN_REQUESTS
+                && let Ok(request) = inbox.requests.try_recv()
+            {
+                requests.push(request);
+            }
             self.store.engine().tick();
             while let Some(next) = event {
                 self.handle(next);
@@ -197,6 +209,7 @@ impl EngineTask {
                 match said {
                     Said::Batch(batch) => self.take_batch(client, batch),
                     Said::Broke(error) => self.break_off(client, error),
+                    Said::Ended => self.input_ended(client),
                     Said::Gone => self.forget(client),
                 }
                 if self.store.engine_ref().staged_bytes() >= TURN_BYTES {
@@ -204,7 +217,7 @@ impl EngineTask {
                 }
             }
             self.end_turn();
-            if !self.waits.is_empty() {
+            if self.waits_for_log() {
                 // WAITAOF wants the log on disk under any policy.
                 self.store.engine().request_sync();
             }
@@ -272,6 +285,7 @@ impl EngineTask {
             parked: None,
             backlog: VecDeque::new(),
             last_word: None,
+            input_ended: false,
             held: VecDeque::new(),
             over_soft_limit: None,
         };
@@ -338,17 +352,58 @@ impl EngineTask {
         if !self.is_here(client) {
             return;
         }
-        match result {
-            Ok(values) => values.into_iter().for_each(|value| self.store.engine().pin(value)),
-            // The command meets it again, and answers with it.
-            Err(error) => tracing::error!(%error, "a value could not be read"),
-        }
         if let Some(session) = self.clients.get_mut(client.slot) {
             session.parked = None;
+        }
+        match result {
+            Ok(values) => values.into_iter().for_each(|value| self.store.engine().pin(value)),
+            Err(error) => return self.answer_unreadable(client, &error),
         }
         // With its values pinned it runs now, before anything can drive them out.
         self.resume(client);
         self.store.engine().unpin();
+    }
+
+    /// Answers a parked command whose value the disk does not give, and goes on behind it.
+    fn answer_unreadable(&mut self, client: ClientKey, error: &ReadError) {
+        let Some(mut session) = self.clients.take(client.slot) else { return };
+        if let Some((batch, next)) = session.backlog.front_mut() {
+            *next += 1;
+            let done = *next >= batch.len();
+            let mut output = Output::new();
+            let before = session.standing();
+            let reply = Reply::Error(self.refuse_read(error));
+            crate::resp::encode(&reply, session.protocol, &mut output);
+            if done {
+                session.finish_waiting_batch();
+            }
+            let batches = u32::from(done);
+            self.turn.push(TurnReply { slot: client.slot, output, depends: 0, replies: 1, batches, before });
+        }
+        self.clients.put_back(client.slot, session);
+        self.ready.push_back(client);
+    }
+
+    /// A client sends no more. One that waits for time or replicas alone would wait unheard, so it goes.
+    fn input_ended(&mut self, client: ClientKey) {
+        let Some(session) = self.clients.get_mut(client.slot).filter(|session| session.id == client.id)
+        else {
+            return;
+        };
+        session.input_ended = true;
+        if matches!(session.parked, Some(Parked::Waiting(_))) {
+            session.closing = true;
+            session.mailbox.send(Outgoing::Close);
+        }
+    }
+
+    /// Whether a client waits for the log to be on disk.
+    fn waits_for_log(&self) -> bool {
+        let waits = |client: &ClientKey| {
+            let parked = self.clients.get(client.slot).and_then(|session| session.parked.as_ref());
+            matches!(parked, Some(Parked::Waiting(wait)) if wait.until != WaitFor::Replicas)
+        };
+        self.waits.iter().any(waits)
     }
 
     /// Sends the protocol's error behind the replies so far, and closes.
@@ -368,7 +423,8 @@ impl EngineTask {
             self.count_error(&error);
             crate::resp::encode(&crate::resp::Reply::Error(error), session.protocol, &mut output);
         }
-        self.turn.push(TurnReply { slot: client.slot, output, depends: 0, replies: 0, batches: 0 });
+        let before = session.standing();
+        self.turn.push(TurnReply { slot: client.slot, output, depends: 0, replies: 0, batches: 0, before });
         self.clients.put_back(client.slot, session);
     }
 
@@ -377,18 +433,27 @@ impl EngineTask {
         if self.waits.is_empty() {
             return;
         }
-        let (durable, now) = (self.store.engine().durable_sequence(), self.store.now());
+        let now = self.store.now();
+        let engine = self.store.engine();
+        // Numbers above the last that counts were taken back: there is nothing to wait for.
+        let whole = engine.durable_sequence() >= engine.last_sequence();
+        let durable = if whole { u64::MAX } else { engine.durable_sequence() };
+        let poisoned = engine.poisoned().map(|cause| Reply::error(format!("MISCONF {cause}")));
         for client in std::mem::take(&mut self.waits) {
             let session = self.clients.get_mut(client.slot).filter(|session| session.id == client.id);
             let Some(session) = session else { continue };
             let Some(Parked::Waiting(wait)) = &session.parked else { continue };
-            match park::wait_over(wait, durable, now) {
+            let over = park::wait_over(wait, durable, now);
+            let hopeless = if wait.until == WaitFor::Replicas { None } else { poisoned.clone() };
+            match over.or(hopeless) {
                 Some(reply) => {
                     session.parked = None;
                     let mut output = Output::new();
                     crate::resp::encode(&reply, session.protocol, &mut output);
                     let batches = u32::from(session.finish_waiting_batch());
-                    self.turn.push(TurnReply { slot: client.slot, output, depends: 0, replies: 1, batches });
+                    let before = session.standing();
+                    let slot = client.slot;
+                    self.turn.push(TurnReply { slot, output, depends: 0, replies: 1, batches, before });
                     self.ready.push_back(client);
                 }
                 None => self.waits.push(client),

@@ -9,6 +9,7 @@ use crate::resp::{Args, Reply};
 use kival_engine::{ColdRead, Fetched, ReadBack, ReadError};
 
 use super::store::Store;
+use std::collections::HashSet;
 
 /// Why a connection's next command does not run.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub fn cold_reads(
     args: Args<'_>,
     met: ColdRead,
 ) -> Vec<ColdRead> {
+    let mut known = HashSet::from([met.sequence()]);
     let mut reads = vec![met];
     for index in command.key_indices(args.len()) {
         let key = &args[index];
@@ -38,7 +40,7 @@ pub fn cold_reads(
         let Some(entry) = engine.entry(db, key) else { continue };
         // A value that cannot be read is met again, and answered, when the command runs.
         if let Ok(Fetched::Cold(read)) = engine.fetch(db, key, &entry)
-            && !reads[0].is_same(&read)
+            && known.insert(read.sequence())
         {
             reads.push(read);
         }
@@ -46,9 +48,13 @@ pub fn cold_reads(
     reads
 }
 
-/// Reads values; for a thread that may wait.
+/// Reads values; for a thread that may wait. The first is the one that the command has met; if another
+/// cannot be read, that is for the command to meet.
 pub fn read_all(reads: &[ColdRead]) -> ReadResult {
-    reads.iter().map(ColdRead::read).collect()
+    let (met, others) = reads.split_first().expect("a command parks for a read");
+    let mut values = vec![met.read()?];
+    values.extend(others.iter().filter_map(|read| read.read().ok()));
+    Ok(values)
 }
 
 /// The reply of a wait that has ended, `None` while it goes on.

@@ -27,6 +27,7 @@ impl EngineTask {
         let mut output = Output::new();
         let (mut depends, mut replies) = (0, 0);
         let mut rest = None;
+        let before = session.standing();
         session.active = Instant::now();
         for index in from..batch.len() {
             if session.closing {
@@ -45,6 +46,7 @@ impl EngineTask {
                     let next = if matches!(parked, Parked::Reading) { index } else { index + 1 };
                     if matches!(parked, Parked::Waiting(_)) {
                         self.waits.push(client);
+                        session.closing |= session.input_ended;
                     }
                     session.parked = Some(parked);
                     rest = Some(next);
@@ -62,7 +64,7 @@ impl EngineTask {
             session.query_bytes += batch.buffer_len();
             session.backlog.push_front((batch, next));
         }
-        self.turn.push(TurnReply { slot: client.slot, output, depends, replies, batches });
+        self.turn.push(TurnReply { slot: client.slot, output, depends, replies, batches, before });
     }
 
     fn run_command(&mut self, session: &mut Session, client: ClientKey, args: Args<'_>) -> Step {
@@ -80,6 +82,7 @@ impl EngineTask {
             Ok(reply) => Step::Reply(reply),
             Err(abort) => {
                 self.store.engine().roll_back(savepoint);
+                self.store.forget_taken_back();
                 if matches!(abort, Abort::Cold(_)) {
                     // It runs again, and counts then.
                     self.store.recount(counted);
@@ -132,6 +135,15 @@ impl EngineTask {
         }
     }
 
+    /// The reply to a command whose value the disk does not give.
+    pub(super) fn refuse_read(&mut self, error: &ReadError) -> ErrorReply {
+        tracing::error!(%error, "a value cannot be read");
+        self.server.counters.corrupt_reads += 1;
+        let refusal = read_refusal(error);
+        self.count_error(&refusal);
+        refusal
+    }
+
     fn abort(
         &mut self,
         session: &mut Session,
@@ -145,11 +157,7 @@ impl EngineTask {
             Abort::Silent => Step::Silent,
             Abort::Wait(wait) => Step::Park(Parked::Waiting(wait)),
             Abort::Write(error) => self.refuse(write_refusal(&error)),
-            Abort::Read(error) => {
-                tracing::error!(%error, "a value cannot be read");
-                self.server.counters.corrupt_reads += 1;
-                self.refuse(read_refusal(&error))
-            }
+            Abort::Read(error) => Step::Reply(Reply::Error(self.refuse_read(&error))),
             Abort::Cold(read) => {
                 let reads = park::cold_reads(&mut self.store, session.db, command, args, *read);
                 self.server.counters.cold_reads += reads.len() as u64;

@@ -49,6 +49,8 @@ pub struct Session {
     pub parked: Option<Parked>,
     /// Requests that wait behind a parked command, each with the index of its next command.
     pub backlog: VecDeque<(Batch, usize)>,
+    /// It sends no more.
+    pub input_ended: bool,
     /// The error that it is to be closed with when its backlog has run.
     pub last_word: Option<Option<ErrorReply>>,
     /// Replies that wait for the sequence they depend on, and those behind them.
@@ -64,14 +66,41 @@ pub struct Held {
     pub depends: u64,
     /// The replies.
     pub output: Output,
+    /// Commands that they answer.
+    pub replies: usize,
     /// Batches that they complete.
     pub batches: u32,
+}
+
+/// What commands change of a client and a failed append takes back.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    db: u32,
+    protocol: Protocol,
+    authenticated: bool,
 }
 
 impl Session {
     /// Name of its last command, `config|get` for a subcommand; `NULL` before the first.
     pub fn last_command_name(&self) -> String {
         self.last_command.map_or("NULL".into(), |(container, command)| full_name(container, command))
+    }
+
+    /// Whether neither a command nor a reply of it waits.
+    pub fn has_nothing_waiting(&self) -> bool {
+        self.parked.is_none() && self.backlog.is_empty() && self.held.is_empty()
+    }
+
+    /// What a failed append would have to take back.
+    pub fn standing(&self) -> Standing {
+        Standing { db: self.db, protocol: self.protocol, authenticated: self.authenticated }
+    }
+
+    /// Takes it back.
+    pub fn stand(&mut self, before: Standing) {
+        self.db = before.db;
+        self.protocol = before.protocol;
+        self.authenticated = before.authenticated;
     }
 
     /// Brings back the state of a new connection, as RESET does; `authenticated` says what a new one is.

@@ -66,12 +66,19 @@ impl Store {
         (self.hits, self.misses) = counted;
     }
 
+    /// After something was taken back: nothing can depend on numbers that do not count any more.
+    pub fn forget_taken_back(&mut self) {
+        self.depends = self.depends.min(self.engine.last_sequence());
+    }
+
     fn depend(&mut self, sequence: u64) {
         self.depends = self.depends.max(sequence);
     }
 
     fn depend_on_entry(&mut self, entry: &KeyEntry) {
+        // That the key is in this database is told by the newest map of databases, too.
         self.depend(entry.change.map_or(entry.sequence, |change| change.sequence));
+        self.depend(self.engine.map_sequence());
     }
 
     fn depend_on_absence(&mut self, db: u32, key: &[u8]) {

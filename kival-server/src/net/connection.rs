@@ -46,6 +46,8 @@ struct Connection {
     deaf: bool,
     /// It ends when what it has to write is written.
     closing: bool,
+    /// The engine task has said its last.
+    mailbox_closed: bool,
 }
 
 /// Serves a connection until it ends.
@@ -77,6 +79,7 @@ async fn begin(stream: &TcpStream, lines: Lines) -> Option<Connection> {
         read_ended: false,
         deaf: false,
         closing: false,
+        mailbox_closed: false,
     })
 }
 
@@ -90,13 +93,14 @@ impl Connection {
             }
             let may_read = !self.read_ended
                 && !self.deaf
-                && self.in_flight < MOST_IN_FLIGHT
+                && self.in_flight < self.most_in_flight()
                 && self.output.len() < MOST_UNSENT;
             tokio::select! {
                 biased;
-                message = self.mailbox.receiver.recv() => match message {
+                message = self.mailbox.receiver.recv(), if !self.mailbox_closed => match message {
                     Some(message) => if !self.receive(message).await { return Ok(()) },
-                    None => return Ok(()),
+                    // The engine task has ended; what it had said is still to be written.
+                    None => (self.mailbox_closed, self.closing, self.deaf) = (true, true, true),
                 },
                 written = write_some(&mut writer, &mut self.output), if !nothing_to_write => {
                     self.mailbox.written(written?);
@@ -104,6 +108,8 @@ impl Connection {
                 read = read_some(&mut reader, &mut self.input, &mut self.room), if may_read => {
                     if read? == 0 {
                         self.read_ended = true;
+                        // What it waits for, if only for time, it will never hear.
+                        self.say(Said::Ended).await;
                     } else {
                         self.decode().await;
                     }
@@ -140,9 +146,7 @@ impl Connection {
     /// go one at a time, since each may change what the next is allowed.
     async fn decode(&mut self) {
         *self.codec.limits_mut() = self.lines.shared.limits(self.authenticated);
-        let may_go_on =
-            |this: &Self| this.in_flight == 0 || (this.authenticated && this.in_flight < MOST_IN_FLIGHT);
-        while !self.input.is_empty() && may_go_on(self) {
+        while !self.input.is_empty() && self.in_flight < self.most_in_flight() {
             match self.codec.read(&mut self.input) {
                 Ok(Some(batch)) => {
                     self.in_flight += 1;
@@ -156,6 +160,12 @@ impl Connection {
             // An idle connection holds no buffer.
             self.input = BytesMut::new();
         }
+    }
+
+    /// Batches that may be in flight. Before authentication it is one: each may change what the next is
+    /// allowed, and nobody unknown may have much waiting.
+    fn most_in_flight(&self) -> u32 {
+        if self.authenticated { MOST_IN_FLIGHT } else { 1 }
     }
 
     /// Has the error sent behind the replies so far; the engine task then closes the connection.
