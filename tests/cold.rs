@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use kival_engine::fs::MemoryFs;
-use kival_engine::fs::slow::{Gate, SlowFs};
+use kival_engine::fs::gate::Gate;
+use kival_engine::fs::hook::HookFs;
 use kival_server::config;
 use kival_server::server::{Server, Stopper};
 use kival_test_support::{Client, Value};
@@ -22,7 +23,7 @@ struct ColdServer {
 impl ColdServer {
     fn start() -> ColdServer {
         let gate = Gate::default();
-        let fs = Arc::new(SlowFs::new(MemoryFs::default(), gate.clone()));
+        let fs = Arc::new(HookFs::new(MemoryFs::default(), gate.clone()));
         let args = ["kival-server", "--port", "0", "--cache-size", "0", "--in-memory", "yes"];
         let loaded = config::load(args.map(Into::into)).unwrap();
         let (started, start) = std::sync::mpsc::channel();

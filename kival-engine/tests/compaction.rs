@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ENOSPC, Fault, FaultFs, Store, groups, manifest, records};
+use common::{ENOSPC, Fault, Faults, Store, groups, manifest, records};
 use kival_engine::format::record::Kind;
 use kival_engine::fs::{FileSystem, MemoryFs};
 use kival_engine::{CompactionPolicy, Engine};
@@ -153,7 +153,7 @@ fn a_compaction_may_be_asked_for_inside_a_turn() {
 #[test]
 fn a_merge_that_fails_leaves_its_inputs_and_no_rest() {
     let (store, fs) = Store::in_memory();
-    let faults = FaultFs::new(&fs);
+    let faults = Faults::on(&fs);
     let store = store.on(Arc::new(faults.clone()));
     segment(&store, |engine| {
         live(engine, b'l', 5);
@@ -163,7 +163,7 @@ fn a_merge_that_fails_leaves_its_inputs_and_no_rest() {
     let contents = store.contents(&mut engine);
     // The first merge writes a manifest to have an id issued; the last finds enough of them reserved.
     for fault in [Fault::Write(".hint.tmp", 10), Fault::Sync(".hint.tmp"), Fault::Create("MANIFEST.tmp")] {
-        faults.fail(fault, ENOSPC);
+        faults.hook().fail(fault, ENOSPC);
         assert!(engine.compact());
         store.settle(&mut engine);
         assert!(!engine.stats().compaction.last_ok, "{fault:?}");

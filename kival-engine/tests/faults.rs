@@ -4,16 +4,17 @@
 
 mod common;
 
-use common::{EIO, ENOSPC, Fault, FaultFs, Store, flip, manifest, segment_path};
+use common::{EIO, ENOSPC, Fault, FaultFs, Faults, Store, flip, manifest, segment_path};
 use kival_engine::error::{Damage, ReadError, WriteError};
 use kival_engine::fs::MemoryFs;
-use kival_engine::fs::slow::{Gate, SlowFs};
+use kival_engine::fs::gate::Gate;
+use kival_engine::fs::hook::HookFs;
 use kival_engine::{Engine, Fetched, Options};
 use std::sync::Arc;
 
 fn faulty() -> (Store, MemoryFs, FaultFs) {
     let (store, fs) = Store::in_memory();
-    let faults = FaultFs::new(&fs);
+    let faults = Faults::on(&fs);
     (store.on(Arc::new(faults.clone())), fs, faults)
 }
 
@@ -59,7 +60,7 @@ fn a_full_disk_takes_a_turn_back_whole_wherever_it_struck() {
         if written >= engine.staged_bytes() {
             return;
         }
-        faults.fail(Fault::Write(".seg", written), ENOSPC);
+        faults.hook().fail(Fault::Write(".seg", written), ENOSPC);
         assert!(matches!(engine.commit(), Err(WriteError::NoSpace)), "after {written} bytes");
         assert_eq!(seen(&store, &mut engine), before, "after {written} bytes");
         assert_eq!(engine.absence(0, b"deleted"), engine.absence(0, b"never there"));
@@ -79,8 +80,8 @@ fn a_log_that_cannot_be_cut_back_takes_no_more_writes() {
     let mut engine = prepared(&store);
     let before = seen(&store, &mut engine);
     stage(&mut engine);
-    faults.fail(Fault::Write(".seg", 100), ENOSPC);
-    faults.fail(Fault::Truncate(".seg"), EIO);
+    faults.hook().fail(Fault::Write(".seg", 100), ENOSPC);
+    faults.hook().fail(Fault::Truncate(".seg"), EIO);
     assert!(matches!(engine.commit(), Err(WriteError::Poisoned { .. })));
     assert!(matches!(engine.put(0, b"k", b"v", 0), Err(WriteError::Poisoned { .. })));
     assert_eq!(seen(&store, &mut engine), before);
@@ -96,7 +97,7 @@ fn a_failed_sync_is_final_and_reads_go_on() {
     let (store, _, faults) = faulty();
     let mut engine = prepared(&store);
     let durable = engine.durable_sequence();
-    faults.fail(Fault::Sync(".seg"), EIO);
+    faults.hook().fail(Fault::Sync(".seg"), EIO);
     assert!(matches!(engine.sync(), Err(WriteError::Poisoned { .. })));
     assert!(engine.poisoned().is_some());
     assert!(engine.sync().is_err(), "the disk is well again, and nobody is told so");
@@ -117,7 +118,7 @@ fn what_is_staged_when_a_sync_fails_is_taken_back() {
     let mut engine = prepared(&store);
     let before = seen(&store, &mut engine);
     stage(&mut engine);
-    faults.fail(Fault::Sync(".seg"), EIO);
+    faults.hook().fail(Fault::Sync(".seg"), EIO);
     assert!(engine.sync().is_err());
     assert!(matches!(engine.commit(), Err(WriteError::Poisoned { .. })));
     assert_eq!(seen(&store, &mut engine), before);
@@ -132,7 +133,7 @@ fn a_sync_that_fails_while_a_segment_is_sealed_is_final_too() {
     store.drive(&mut engine, |_| manifest(&fs).segments.len() == 2);
     engine.maintain();
     // The kernel tells of a failure once: whoever syncs next hears that all is well.
-    faults.fail(Fault::Sync(".seg"), EIO);
+    faults.hook().fail(Fault::Sync(".seg"), EIO);
     engine.put(0, b"b", &[1; 2200], 0).unwrap();
     engine.commit().unwrap();
     store.drive(&mut engine, |engine| engine.poisoned().is_some());
@@ -144,7 +145,7 @@ fn a_sync_that_fails_while_a_segment_is_sealed_is_final_too() {
 fn housekeeping_that_failed_is_done_later() {
     let (store, fs, faults) = faulty();
     let (mut engine, _) = store.open();
-    faults.fail(Fault::Sync(".seg"), EIO);
+    faults.hook().fail(Fault::Sync(".seg"), EIO);
     engine.put(0, b"a", &[1; 2200], 0).unwrap();
     engine.commit().unwrap();
     // The next segment cannot be had: the active one takes what comes.
@@ -153,7 +154,7 @@ fn housekeeping_that_failed_is_done_later() {
     assert_eq!(manifest(&fs).segments.len(), 1);
     engine.put(0, b"b", &[1; 2200], 0).unwrap();
     engine.commit().unwrap();
-    faults.fail(Fault::Create(".hint.tmp"), EIO);
+    faults.hook().fail(Fault::Create(".hint.tmp"), EIO);
     store.clock.set(1_002_000);
     engine.tick();
     store.drive(&mut engine, |engine| engine.segments().len() == 2);
@@ -199,7 +200,7 @@ fn a_damaged_value_is_told_by_file_and_offset() {
 #[test]
 fn a_cold_value_is_read_elsewhere_while_the_writer_goes_on() {
     let (gate, fs) = (Gate::default(), MemoryFs::default());
-    let store = Store::in_memory().0.on(Arc::new(SlowFs::new(fs, gate.clone())));
+    let store = Store::in_memory().0.on(Arc::new(HookFs::new(fs, gate.clone())));
     let store = Store { options: Options { cache_size: 0, ..store.options }, ..store };
     let (mut engine, _) = store.open();
     engine.put(0, b"cold", b"value", 0).unwrap();

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{EIO, Fault, FaultFs, Store, copy, flip, groups, manifest, path, read, segment_path, write};
+use common::{EIO, Fault, Faults, Store, copy, flip, groups, manifest, path, read, segment_path, write};
 use kival_engine::error::{Corruption, Damage, OpenError};
 use kival_engine::format::hint::HintHeader;
 use kival_engine::format::segment::hint_name;
@@ -143,11 +143,11 @@ fn a_log_that_ends_below_the_manifests_watermark_is_refused() {
 #[test]
 fn a_durable_group_missing_before_the_next_segment_is_refused() {
     let (store, fs) = Store::in_memory();
-    let faults = FaultFs::new(&fs);
+    let faults = Faults::on(&fs);
     let store = store.on(Arc::new(faults.clone()));
     let (mut engine, _) = store.open();
     // Without its hint the first segment cannot be sealed: no manifest knows its length.
-    faults.fail(Fault::Create(".hint.tmp"), EIO);
+    faults.hook().fail(Fault::Create(".hint.tmp"), EIO);
     for turn in 0..3u8 {
         engine.put(0, &[turn], &[turn; 1500], 0).unwrap();
         engine.commit().unwrap();

@@ -15,6 +15,7 @@ pub struct MemoryFs {
 #[derive(Debug, Default)]
 struct Tree {
     files: BTreeMap<PathBuf, Arc<MemoryFile>>,
+    dirs: BTreeSet<PathBuf>,
     locks: BTreeSet<PathBuf>,
 }
 
@@ -28,13 +29,15 @@ fn missing() -> io::Error {
 }
 
 impl FileSystem for MemoryFs {
-    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut tree = lock(&self.tree);
+        tree.dirs.extend(dir.ancestors().map(Path::to_owned));
         Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let tree = lock(&self.tree);
-        let inside = tree.files.keys().filter(|path| path.parent() == Some(dir));
+        let inside = tree.files.keys().chain(&tree.dirs).filter(|path| path.parent() == Some(dir));
         Ok(inside.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
     }
 
@@ -53,13 +56,37 @@ impl FileSystem for MemoryFs {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut tree = lock(&self.tree);
+        if tree.dirs.remove(from) {
+            let moved = |path: &PathBuf| path.strip_prefix(from).map_or(path.clone(), |rest| to.join(rest));
+            tree.dirs = tree.dirs.iter().map(moved).chain([to.to_owned()]).collect();
+            tree.files = std::mem::take(&mut tree.files).into_iter().map(|(p, f)| (moved(&p), f)).collect();
+            return Ok(());
+        }
         let file = tree.files.remove(from).ok_or_else(missing)?;
+        tree.files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut tree = lock(&self.tree);
+        let file = tree.files.get(from).cloned().ok_or_else(missing)?;
+        if tree.files.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         tree.files.insert(to.to_owned(), file);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         lock(&self.tree).files.remove(path).map(|_| ()).ok_or_else(missing)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut tree = lock(&self.tree);
+        if tree.files.keys().chain(&tree.dirs).any(|path| path.parent() == Some(dir)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        if tree.dirs.remove(dir) { Ok(()) } else { Err(missing()) }
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
@@ -190,5 +217,22 @@ mod tests {
         file.truncate(2).expect("cut");
         write_all_at(&*file, b"x", 4).expect("written");
         assert_eq!(read_whole(&*file).expect("read"), b"ab\0\0x");
+    }
+    #[test]
+    fn links_and_directories_are_as_on_a_disk() {
+        let fs = MemoryFs::default();
+        fs.create_dir(Path::new("/d/sub")).expect("created");
+        let file = fs.create(Path::new("/d/a")).expect("created");
+        fs.link(Path::new("/d/a"), Path::new("/d/sub/b")).expect("linked");
+        assert!(fs.link(Path::new("/d/a"), Path::new("/d/sub/b")).is_err());
+        write_all_at(&*file, b"both", 0).expect("written");
+        fs.remove(Path::new("/d/a")).expect("removed");
+        assert!(fs.remove_dir(Path::new("/d/sub")).is_err(), "it is not empty");
+        fs.rename(Path::new("/d/sub"), Path::new("/d/new")).expect("renamed");
+        assert_eq!(fs.list(Path::new("/d")).expect("listed"), ["new"]);
+        assert_eq!(read_whole(&*fs.open(Path::new("/d/new/b")).expect("there")).expect("read"), b"both");
+        fs.remove(Path::new("/d/new/b")).expect("removed");
+        fs.remove_dir(Path::new("/d/new")).expect("empty now");
+        assert!(fs.list(Path::new("/d")).expect("listed").is_empty());
     }
 }

@@ -3,9 +3,10 @@
 //! Everything that the engine does to a disk goes through here, so that a test can see, delay or
 //! fail each call. Files are written and read at explicit offsets; there is no file position.
 
+pub mod gate;
+pub mod hook;
 mod memory;
 mod real;
-pub mod slow;
 
 pub use memory::MemoryFs;
 pub use real::RealFs;
@@ -19,16 +20,21 @@ use std::sync::Arc;
 pub trait FileSystem: Debug + Send + Sync {
     /// Creates `dir` and its missing parents, mode 0700.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// The names of the files in `dir`, in no particular order.
+    /// The names of the files and directories in `dir`, in no particular order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Creates a file for reading and writing, mode 0600; one that exists is emptied.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// Renames a file over another, atomically.
+    /// Renames a file over another, or a directory to a name that is free, atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, which must be free, on the same file system
+    /// (`ErrorKind::CrossesDevices` elsewhere).
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the lock file at `path` for as long as the guard lives; `None` if another process has it.
@@ -56,6 +62,9 @@ pub trait File: Debug + Send + Sync {
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Makes contents and length durable.
     fn sync(&self) -> io::Result<()>;
+    /// Lets the system drop what it holds of the file in memory, so that the next read shows what the
+    /// disk has. Where that cannot be done nothing happens.
+    fn forget_cached(&self) {}
 }
 
 /// Writes all of `buf`, going on after short writes and interruptions.

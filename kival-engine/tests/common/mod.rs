@@ -8,7 +8,8 @@ use kival_engine::format::group::{GroupHeader, HEADER as GROUP, Position};
 use kival_engine::format::manifest::Manifest;
 use kival_engine::format::record::{self, Kind};
 use kival_engine::format::segment::{SegmentHeader, file_name};
-use kival_engine::fs::{File, FileSystem, LockGuard, MemoryFs};
+use kival_engine::fs::hook::{Call, Hook, HookFs, Op, Verdict};
+use kival_engine::fs::{FileSystem, MemoryFs};
 use kival_engine::{CompactionPolicy, Engine, OpenReport, Options, SyncPolicy};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -201,7 +202,7 @@ pub fn records(fs: &dyn FileSystem) -> Vec<Seen> {
     ids.flat_map(|id| groups(fs, id)).flat_map(|(_, records)| records).collect()
 }
 
-/// A call that a [`FaultFs`] fails.
+/// A call that [`Faults`] fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A write to a file whose name ends so: this many bytes are written first.
@@ -211,121 +212,48 @@ pub enum Fault {
     Create(&'static str),
 }
 
-/// A file system that fails calls, each once, with the error it was told.
-#[derive(Debug, Clone)]
-pub struct FaultFs {
-    inner: MemoryFs,
-    faults: Arc<Mutex<Vec<(Fault, i32)>>>,
+impl Fault {
+    fn is(&self, call: &Call<'_>) -> bool {
+        let (op, end) = match self {
+            Fault::Write(end, _) => (Op::WriteAt, end),
+            Fault::Sync(end) => (Op::Sync, end),
+            Fault::Truncate(end) => (Op::Truncate, end),
+            Fault::Create(end) => (Op::Create, end),
+        };
+        call.op == op && call.is_on(end)
+    }
 }
+
+/// Fails calls, each once, with the error it was told.
+#[derive(Debug, Default)]
+pub struct Faults(Mutex<Vec<(Fault, i32)>>);
+
+pub type FaultFs = HookFs<MemoryFs, Faults>;
 
 pub const ENOSPC: i32 = 28;
 pub const EIO: i32 = 5;
 
-impl FaultFs {
-    pub fn new(inner: &MemoryFs) -> FaultFs {
-        FaultFs { inner: inner.clone(), faults: Arc::default() }
+impl Faults {
+    pub fn on(fs: &MemoryFs) -> FaultFs {
+        HookFs::new(fs.clone(), Faults::default())
     }
 
     /// Fails the next such call.
     pub fn fail(&self, fault: Fault, errno: i32) {
-        self.faults.lock().unwrap().push((fault, errno));
+        self.0.lock().unwrap().push((fault, errno));
     }
+}
 
-    fn due(&self, is: impl Fn(&Fault) -> bool) -> Option<(Fault, io::Error)> {
-        let mut faults = self.faults.lock().unwrap();
-        let at = faults.iter().position(|(fault, _)| is(fault))?;
+impl Hook for Faults {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        let mut faults = self.0.lock().unwrap();
+        let Some(at) = faults.iter().position(|(fault, _)| fault.is(call)) else { return Verdict::Go };
         let (fault, errno) = faults.remove(at);
-        Some((fault, io::Error::from_raw_os_error(errno)))
-    }
-
-    fn wrap(&self, path: &Path, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(FaultFile { fs: self.clone(), name: path.to_string_lossy().into_owned(), inner: file })
-    }
-}
-
-impl FileSystem for FaultFs {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.create_dir(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.inner.list(dir)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let name = path.to_string_lossy();
-        match self.due(|fault| matches!(fault, Fault::Create(end) if name.ends_with(end))) {
-            Some((_, error)) => Err(error),
-            None => Ok(self.wrap(path, self.inner.create(path)?)),
-        }
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(self.wrap(path, self.inner.open(path)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        self.inner.lock(path)
-    }
-}
-
-#[derive(Debug)]
-struct FaultFile {
-    fs: FaultFs,
-    name: String,
-    inner: Arc<dyn File>,
-}
-
-impl File for FaultFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buf, offset)
-    }
-
-    fn read_at_cached(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.inner.read_at_cached(buf, offset)
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        match self.fs.due(|fault| matches!(fault, Fault::Write(end, _) if self.name.ends_with(end))) {
-            Some((Fault::Write(_, written), error)) => {
-                self.inner.write_at(&buf[..written.min(buf.len())], offset)?;
-                Err(error)
-            }
-            _ => self.inner.write_at(buf, offset),
-        }
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        match self.fs.due(|fault| matches!(fault, Fault::Truncate(end) if self.name.ends_with(end))) {
-            Some((_, error)) => Err(error),
-            None => self.inner.truncate(len),
-        }
-    }
-
-    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.inner.reserve(offset, len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        match self.fs.due(|fault| matches!(fault, Fault::Sync(end) if self.name.ends_with(end))) {
-            Some((_, error)) => Err(error),
-            None => self.inner.sync(),
+        let error = io::Error::from_raw_os_error(errno);
+        if let Fault::Write(_, written) = fault {
+            Verdict::Torn(written, error)
+        } else {
+            Verdict::Fail(error)
         }
     }
 }

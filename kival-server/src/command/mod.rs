@@ -15,6 +15,7 @@ mod expiry;
 mod generic;
 mod info;
 mod introspection;
+mod kival;
 mod options;
 mod row;
 mod scan;
@@ -38,6 +39,7 @@ const FAMILIES: &[&[Command]] = &[
     generic::COMMANDS,
     info::COMMANDS,
     introspection::COMMANDS,
+    kival::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     string::COMMANDS,
