@@ -27,7 +27,7 @@ mod log;
 mod recovery;
 
 pub use compaction::Progress;
-pub use engine::options::{CompactionPolicy, Options, SyncPolicy};
+pub use engine::options::{Background, CompactionPolicy, Options, SyncPolicy, Worker};
 pub use engine::{ColdRead, Engine, Fetched, KeyEntry, ReadBack, Savepoint, SegmentStats, Stats};
 pub use error::{Corruption, Damage, OpenError, ReadError, WriteError};
 pub use log::segments::SegmentState;

@@ -21,7 +21,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Records judged with one question.
 const BATCH: usize = 256;
@@ -64,31 +64,41 @@ pub(super) struct Line {
     pub(super) questions: SyncSender<Question>,
     pub(super) waker: Waker,
     pub(super) stop: Arc<AtomicBool>,
+    /// In lockstep: what comes when the merge may go on.
+    pub(super) go: Option<Receiver<()>>,
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the store is being closed")
 }
 
 impl Line {
     fn tell(&self, question: Question) -> io::Result<()> {
-        let stopped = || io::Error::other("the store is being closed");
         if self.stop.load(Ordering::Relaxed) {
             return Err(stopped());
         }
         self.questions.send(question).map_err(|_| stopped())?;
         (self.waker)();
-        Ok(())
+        self.wait_for_turn()
+    }
+
+    /// In lockstep the merge runs only while the engine's owner lets it.
+    fn wait_for_turn(&self) -> io::Result<()> {
+        self.go.as_ref().map_or(Ok(()), |go| go.recv().map_err(|_| stopped()))
     }
 
     fn ask<T>(&self, question: impl FnOnce(SyncSender<T>) -> Question) -> io::Result<T> {
         let (sender, answer) = sync_channel(1);
         self.tell(question(sender))?;
-        answer.recv().map_err(|_| io::Error::other("the store is being closed"))
+        answer.recv().map_err(|_| stopped())
     }
 }
 
 /// Runs a merge to its end, and says how it ended.
 pub(super) fn run(home: &Home, line: &Line, inputs: Vec<Input>, target: u64, read: &AtomicU64) {
-    let result = merge(home, line, &inputs, target, read).map_err(|error| error.to_string());
+    let result = line.wait_for_turn().and_then(|()| merge(home, line, &inputs, target, read));
     // If the engine has gone, nobody asks how it went.
-    let _ = line.tell(Question::Ended(result));
+    let _ = line.tell(Question::Ended(result.map_err(|error| error.to_string())));
 }
 
 /// The highest sequences that were dropped, and that superseded something dropped.

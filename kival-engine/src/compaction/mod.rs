@@ -15,6 +15,7 @@ mod merge;
 pub(crate) mod policy;
 
 use crate::engine::Engine;
+use crate::engine::options::Worker;
 use crate::format::record::{Kind, record_size};
 use crate::keydir::Place;
 use crate::log::Home;
@@ -96,6 +97,7 @@ pub(crate) enum Question {
 pub(crate) struct Compactor {
     home: Home,
     waker: Waker,
+    lockstep: bool,
     running: Option<Running>,
     /// Segments that a merge asked for by hand still waits to see sealed.
     scheduled: Option<u64>,
@@ -113,6 +115,8 @@ struct Counters {
 
 struct Running {
     questions: Receiver<Question>,
+    /// In lockstep: lets the merge go on to its next question.
+    go: Option<SyncSender<()>>,
     stop: Arc<AtomicBool>,
     read: Arc<AtomicU64>,
     total: u64,
@@ -125,6 +129,7 @@ impl Drop for Running {
         // A merge that waits for an answer sees its channel closed, and ends.
         let (_, closed) = sync_channel(0);
         self.questions = closed;
+        self.go = None;
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has already been printed; its inputs are all still there.
             let _ = thread.join();
@@ -134,10 +139,11 @@ impl Drop for Running {
 
 impl Compactor {
     /// Nothing runs at first.
-    pub(crate) fn new(home: &Home, waker: Waker) -> Compactor {
+    pub(crate) fn new(home: &Home, waker: Waker, lockstep: bool) -> Compactor {
         Compactor {
             home: home.clone(),
             waker,
+            lockstep,
             running: None,
             scheduled: None,
             pause: 0..0,
@@ -170,11 +176,13 @@ impl Compactor {
         let stop = Arc::new(AtomicBool::new(false));
         let read = Arc::new(AtomicU64::new(0));
         let total = inputs.iter().map(|input| input.length).sum();
-        let line = merge::Line { questions: sender, waker: self.waker.clone(), stop: stop.clone() };
+        let (go, start) = if self.lockstep { Some(sync_channel(1)).unzip() } else { (None, None) };
+        let line =
+            merge::Line { questions: sender, waker: self.waker.clone(), stop: stop.clone(), go: start };
         let (home, progress) = (self.home.clone(), read.clone());
         let work = move || merge::run(&home, &line, inputs, target, &progress);
         let thread = std::thread::Builder::new().name("kival-compact".into()).spawn(work)?;
-        self.running = Some(Running { questions, stop, read, total, thread: Some(thread) });
+        self.running = Some(Running { questions, go, stop, read, total, thread: Some(thread) });
         Ok(())
     }
 }
@@ -228,6 +236,9 @@ impl Engine {
 
     /// Answers what the running merge asks; a few questions at a time.
     pub(crate) fn answer_merge(&mut self) {
+        if self.compactor.lockstep {
+            return self.step_merge();
+        }
         for _ in 0..ANSWERS {
             let Some(running) = &self.compactor.running else { return };
             let Ok(question) = running.questions.try_recv() else { return };
@@ -235,6 +246,19 @@ impl Engine {
         }
         // There may be more: come back after the clients' turn.
         (self.compactor.waker)();
+    }
+
+    /// In lockstep the merge runs, while the caller waits, until it has its next question.
+    fn step_merge(&mut self) {
+        let Some(running) = &self.compactor.running else { return };
+        if !self.options.background.turn_of(Worker::Merge) {
+            return;
+        }
+        let next = running.go.as_ref().and_then(|go| go.send(()).ok());
+        match next.and_then(|()| running.questions.recv().ok()) {
+            Some(question) => self.answer(question),
+            None => self.answer(Question::Ended(Err("the merge has gone".into()))),
+        }
     }
 
     fn answer(&mut self, question: Question) {

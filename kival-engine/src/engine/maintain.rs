@@ -1,7 +1,7 @@
 //! What has to be done between turns: taking in the news of the background threads, removing expired
 //! keys, syncing by the clock.
 
-use super::options::SyncPolicy;
+use super::options::{SyncPolicy, Worker};
 use super::{Engine, Prepare};
 use crate::log::keeper::Job;
 
@@ -14,6 +14,12 @@ impl Engine {
     /// times a second. Nothing may be staged.
     pub fn maintain(&mut self) {
         debug_assert_eq!(self.staged_bytes(), 0, "maintenance stands between turns");
+        if self.options.background.turn_of(Worker::Sync) {
+            self.syncer.step();
+        }
+        if self.options.background.turn_of(Worker::Keeper) {
+            self.keeper.step();
+        }
         while let Some(news) = self.keeper.news() {
             self.take_in(news);
         }

@@ -147,8 +147,10 @@ impl Engine {
         let mut opened = recovery::open(&options)?;
         let failed =
             |source| OpenError::Io { action: "start a thread for", path: options.dir.clone(), source };
-        let syncer = Syncer::start(opened.durable.clone(), options.waker.clone()).map_err(failed)?;
-        let keeper = Keeper::start(opened.home.clone(), options.waker.clone()).map_err(failed)?;
+        let lockstep = options.background.is_lockstep();
+        let syncer =
+            Syncer::start(opened.durable.clone(), options.waker.clone(), lockstep).map_err(failed)?;
+        let keeper = Keeper::start(opened.home.clone(), options.waker.clone(), lockstep).map_err(failed)?;
         for id in &opened.without_hint {
             if let Some((_, segment)) = opened.segments.iter().find(|(_, segment)| segment.id == *id) {
                 let (id, file, length) = (segment.id, segment.file.clone(), segment.bytes);
@@ -156,7 +158,7 @@ impl Engine {
             }
         }
         let active = Active::begin(&opened.active, &mut opened.segments, &opened.home, opened.next_sequence);
-        let compactor = Compactor::new(&opened.home, options.waker.clone());
+        let compactor = Compactor::new(&opened.home, options.waker.clone(), lockstep);
         let mut engine = Engine {
             cache: ValueCache::new(options.cache_size),
             stage: Stage::default(),

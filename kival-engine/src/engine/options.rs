@@ -34,6 +34,44 @@ impl Default for CompactionPolicy {
     }
 }
 
+/// Work beside the writer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worker {
+    /// Syncs of the log.
+    Sync,
+    /// Preparing and sealing segments, replacing the manifest.
+    Keeper,
+    /// Merges.
+    Merge,
+}
+
+/// Who does the work beside the writer's.
+#[derive(Clone, Default)]
+pub enum Background {
+    /// Threads of the engine's own.
+    #[default]
+    Threads,
+    /// The caller, inside [`crate::Engine::maintain`]: the function says, worker by worker, whether that one
+    /// does its next piece now. With the same answers the same calls reach the file system in the same
+    /// order, which is what a simulation needs. Whoever has to wait for a sync makes it himself.
+    Lockstep(Arc<dyn Fn(Worker) -> bool + Send + Sync>),
+}
+
+impl Background {
+    /// Whether the caller does the work.
+    pub(crate) fn is_lockstep(&self) -> bool {
+        matches!(self, Background::Lockstep(_))
+    }
+
+    /// Whether the caller is to do a piece of this work now.
+    pub(crate) fn turn_of(&self, worker: Worker) -> bool {
+        match self {
+            Background::Threads => false,
+            Background::Lockstep(choose) => choose(worker),
+        }
+    }
+}
+
 /// What a store is opened with. Those fields that [`crate::Engine`] has a setter for can change later.
 #[derive(Clone)]
 pub struct Options {
@@ -56,6 +94,8 @@ pub struct Options {
     /// Called from background threads when [`crate::Engine::maintain`] has something to do or a sync
     /// has ended. Default: nothing.
     pub waker: Waker,
+    /// Who does the work beside the writer's. Default: threads.
+    pub background: Background,
 }
 
 impl Options {
@@ -71,6 +111,7 @@ impl Options {
             sync: SyncPolicy::default(),
             compaction: CompactionPolicy::default(),
             waker: Arc::new(|| {}),
+            background: Background::default(),
         }
     }
 

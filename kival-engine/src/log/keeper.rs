@@ -58,28 +58,59 @@ pub(crate) enum News {
 pub(crate) struct Keeper {
     jobs: Option<Sender<Job>>,
     news: Receiver<News>,
-    thread: Option<JoinHandle<()>>,
+    hands: Hands,
+}
+
+/// Who does the jobs.
+enum Hands {
+    Thread(JoinHandle<()>),
+    /// The engine's owner, a job at a time.
+    Lockstep(Desk),
+    Gone,
+}
+
+/// Where jobs come in and news goes out.
+struct Desk {
+    home: Home,
+    inbox: Receiver<Job>,
+    outbox: Sender<News>,
+    waker: Waker,
+}
+
+impl Desk {
+    /// Does a job; `false` if nobody wants to know.
+    fn serve(&self, job: Job) -> bool {
+        let answer = match do_job(&self.home, &job) {
+            Ok(answer) => answer,
+            Err(error) => News::Failed { job, cause: error.to_string() },
+        };
+        let heard = self.outbox.send(answer).is_ok();
+        (self.waker)();
+        heard
+    }
 }
 
 impl Keeper {
-    /// Starts the thread.
-    pub(crate) fn start(home: Home, waker: Waker) -> io::Result<Keeper> {
+    /// Starts the thread; none in lockstep.
+    pub(crate) fn start(home: Home, waker: Waker, lockstep: bool) -> io::Result<Keeper> {
         let (jobs, inbox) = channel::<Job>();
         let (outbox, news) = channel();
-        let work = move || {
-            while let Ok(job) = inbox.recv() {
-                let answer = match do_job(&home, &job) {
-                    Ok(answer) => answer,
-                    Err(error) => News::Failed { job, cause: error.to_string() },
-                };
-                if outbox.send(answer).is_err() {
-                    return;
-                }
-                waker();
-            }
+        let desk = Desk { home, inbox, outbox, waker };
+        let hands = if lockstep {
+            Hands::Lockstep(desk)
+        } else {
+            let work = move || while desk.inbox.recv().is_ok_and(|job| desk.serve(job)) {};
+            Hands::Thread(std::thread::Builder::new().name("kival-keeper".into()).spawn(work)?)
         };
-        let thread = std::thread::Builder::new().name("kival-keeper".into()).spawn(work)?;
-        Ok(Keeper { jobs: Some(jobs), news, thread: Some(thread) })
+        Ok(Keeper { jobs: Some(jobs), news, hands })
+    }
+
+    /// In lockstep: does the next job, if there is one.
+    pub(crate) fn step(&self) -> bool {
+        match &self.hands {
+            Hands::Lockstep(desk) => desk.inbox.try_recv().is_ok_and(|job| desk.serve(job)),
+            Hands::Thread(_) | Hands::Gone => false,
+        }
     }
 
     /// Hands over a job.
@@ -99,7 +130,8 @@ impl Keeper {
     /// Lets the thread finish what it was asked to do, and gives its last answers.
     pub(crate) fn finish(&mut self) -> Vec<News> {
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
+        while self.step() {}
+        if let Hands::Thread(thread) = std::mem::replace(&mut self.hands, Hands::Gone) {
             // A panic of the thread has already been printed; there is nothing to add here.
             let _ = thread.join();
         }

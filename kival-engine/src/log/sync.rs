@@ -1,7 +1,8 @@
 //! Group commit: a thread of its own syncs the log while the writer goes on appending.
 //!
 //! One sync covers all that was appended before it began; what is appended meanwhile waits for the
-//! next. A failed sync is final: nothing is reported durable after it.
+//! next. A failed sync is final: nothing is reported durable after it. In lockstep there is no thread: who
+//! wants a sync makes it.
 
 use crate::format::group::Position;
 use crate::fs::File;
@@ -48,6 +49,7 @@ struct Shared {
     durable: DurableMark,
     durable_sequence: AtomicU64,
     waker: Waker,
+    lockstep: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +60,7 @@ struct State {
     syncs: u64,
 }
 
-/// The sync thread.
+/// The sync thread, or what stands for it in lockstep.
 pub(crate) struct Syncer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -79,40 +81,62 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
             let Some(request) = state.wanted.take() else { return };
             drop(state);
-            let synced = request.files.iter().try_for_each(|file| file.sync());
-            let mut state = self.lock();
-            state.syncs += 1;
-            match synced {
-                Ok(()) => {
-                    self.durable.set(request.upto);
-                    self.durable_sequence.store(request.upto.sequence, Ordering::Release);
-                }
-                Err(error) => {
-                    state.failed = Some(format!("sync of the log failed: {error}"));
-                    state.wanted = None;
-                    state.stop = true;
-                }
+            self.serve(&request);
+        }
+    }
+
+    fn serve(&self, request: &SyncRequest) {
+        let synced = request.files.iter().try_for_each(|file| file.sync());
+        let mut state = self.lock();
+        state.syncs += 1;
+        match synced {
+            Ok(()) => {
+                self.durable.set(request.upto);
+                self.durable_sequence.store(request.upto.sequence, Ordering::Release);
             }
-            drop(state);
-            self.changed.notify_all();
-            (self.waker)();
+            Err(error) => {
+                state.failed = Some(format!("sync of the log failed: {error}"));
+                state.wanted = None;
+                state.stop = true;
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+        (self.waker)();
+    }
+
+    /// Makes the sync that is wanted, if one is, on the caller's thread.
+    fn step(&self) {
+        let wanted = self.lock().wanted.take();
+        if let Some(request) = wanted {
+            self.serve(&request);
         }
     }
 }
 
 impl Syncer {
-    /// Starts the thread, which moves `durable` on.
-    pub(crate) fn start(durable: DurableMark, waker: Waker) -> std::io::Result<Syncer> {
+    /// Starts the thread, which moves `durable` on; none in lockstep.
+    pub(crate) fn start(durable: DurableMark, waker: Waker, lockstep: bool) -> std::io::Result<Syncer> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             durable_sequence: AtomicU64::new(durable.get().sequence),
             durable,
             waker,
+            lockstep,
         });
-        let for_thread = shared.clone();
-        let thread = std::thread::Builder::new().name("kival-sync".into()).spawn(move || for_thread.run())?;
-        Ok(Syncer { shared, thread: Some(thread) })
+        let mut thread = None;
+        if !lockstep {
+            let shared = shared.clone();
+            let builder = std::thread::Builder::new().name("kival-sync".into());
+            thread = Some(builder.spawn(move || shared.run())?);
+        }
+        Ok(Syncer { shared, thread })
+    }
+
+    /// In lockstep: makes the sync that is wanted, if one is.
+    pub(crate) fn step(&self) {
+        self.shared.step();
     }
 
     /// Asks for a sync up to `request.upto`; one that has not begun is widened.
@@ -182,6 +206,9 @@ impl SyncWaiter {
     /// Blocks until `sequence` is durable; an error if it will never be.
     pub(crate) fn wait(&self, sequence: u64) -> Result<(), String> {
         let durable = || self.shared.durable_sequence.load(Ordering::Acquire) >= sequence;
+        if self.shared.lockstep && !durable() {
+            self.shared.step();
+        }
         let state = self.shared.lock();
         let state = self
             .shared

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Blocks on their way from the readers to the keydir.
 const IN_FLIGHT: usize = 16;
-const READERS: usize = 4;
+/// Most threads that read segments.
+pub(super) const READERS: usize = 4;
 /// How often a long load says how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
 
@@ -37,15 +38,16 @@ struct Block {
     bytes: Vec<u8>,
 }
 
-/// Loads `sealed` segments, which stand in `slots`.
+/// Loads `sealed` segments, which stand in `slots`, by at most so many threads.
 pub(super) fn load(
     home: &Home,
     sealed: &[Found],
     slots: &[u32],
     databases: u32,
+    most: usize,
 ) -> Result<Loaded, OpenError> {
     let next = AtomicUsize::new(0);
-    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(READERS).min(sealed.len());
+    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(most).min(sealed.len());
     let mut loader = Loader::new(home, sealed, slots);
     let reader = |sender: SyncSender<Block>| -> Result<Vec<u64>, OpenError> {
         let mut without_hint = Vec::new();

@@ -122,7 +122,8 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
 
     let mut segments = Segments::default();
     let slots: Vec<u32> = sealed.iter().map(|found| segments.insert(sealed_segment(&home, found))).collect();
-    let loaded = load::load(&home, &sealed, &slots, options.databases)?;
+    let readers = if options.background.is_lockstep() { 1 } else { load::READERS };
+    let loaded = load::load(&home, &sealed, &slots, options.databases, readers)?;
     remove(&home, &strays)?;
     report.scanned = loaded.without_hint.len() as u64;
     report.keys = loaded.databases.spaces.iter().map(|space| space.keydir.len() as u64).sum();
