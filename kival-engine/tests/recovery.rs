@@ -6,8 +6,10 @@ mod common;
 
 use common::{EIO, Fault, Faults, Store, copy, flip, groups, manifest, path, read, segment_path, write};
 use kival_engine::error::{Corruption, Damage, OpenError};
+use kival_engine::format::group::{GroupHeader, HEADER, Position};
 use kival_engine::format::hint::HintHeader;
-use kival_engine::format::segment::hint_name;
+use kival_engine::format::manifest::Manifest;
+use kival_engine::format::segment::{file_name, hint_name};
 use kival_engine::fs::{FileSystem, MemoryFs};
 use kival_engine::{Engine, TornTail};
 use std::path::Path;
@@ -249,6 +251,95 @@ fn a_manifest_of_an_earlier_run_is_refused_and_nothing_is_removed() {
     let before = names(&fs);
     assert!(matches!(Engine::open(store.options), Err(OpenError::StaleManifest { .. })));
     assert_eq!(names(&fs), before);
+}
+
+/// A run that goes on from one segment to the next and, if `further`, to a third: its files after a crash,
+/// the manifest as it stood when the first two were open, and their ids.
+fn several_segments(further: bool) -> (Store, MemoryFs, Vec<u8>, [u64; 2]) {
+    let (store, fs) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    engine.put(0, b"a", &[1; 100], 0).unwrap();
+    engine.commit().unwrap();
+    engine.sync().unwrap();
+    let fill = |engine: &mut Engine, keys: [u8; 2], segments| {
+        for key in keys {
+            engine.put(0, &[key], &[key; 2100], 0).unwrap();
+            engine.commit().unwrap();
+            store.drive(engine, |_| manifest(&fs).segments.len() == segments);
+        }
+        store.drive(engine, |engine| engine.segments().len() == segments);
+    };
+    fill(&mut engine, [0, 1], 2);
+    engine.put(0, b"later", b"", 0).unwrap();
+    engine.commit().unwrap();
+    let both = manifest(&fs);
+    if further {
+        fill(&mut engine, [2, 3], 3);
+        engine.put(0, b"last", b"", 0).unwrap();
+        engine.commit().unwrap();
+    }
+    drop(engine);
+    (store, fs, both.encode(), [both.segments[0].id, both.segments[1].id])
+}
+
+#[test]
+fn a_manifest_from_earlier_in_the_same_run_is_refused_and_nothing_is_removed() {
+    let (store, fs, earlier, _) = several_segments(true);
+    let now = read(&fs, &path("MANIFEST"));
+    write(&fs, &path("MANIFEST"), &earlier);
+    let before = names(&fs);
+    match Engine::open(store.options.clone()) {
+        Err(OpenError::StaleManifest { evidence, .. }) => assert!(evidence.contains("goes on"), "{evidence}"),
+        other => panic!("not refused: {:?}", other.map(|(_, report)| report)),
+    }
+    assert_eq!(names(&fs), before);
+    write(&fs, &path("MANIFEST"), &now);
+    assert_eq!(store.open().1.keys, 7);
+}
+
+#[test]
+fn a_segment_left_behind_a_torn_tail_does_not_accuse_the_manifest() {
+    let (store, fs, both, [first, second]) = several_segments(false);
+    let durable = ends(&fs, first)[1];
+    // As if nothing had been synced or sealed since the first group was, and that only the groups knew.
+    let mut both = Manifest::decode(&both).unwrap();
+    (both.watermark, both.chain) = (Position::default(), 0);
+    both.segments[0].sealed = None;
+    write(&fs, &path("MANIFEST"), &both.encode());
+    // Of the two groups above the watermark the first is lost; the one in the next segment was written
+    // before anything told of a later watermark.
+    let mut bytes = read(&fs, &segment_path(second));
+    let group = groups(&fs, second)[0].0;
+    let torn = GroupHeader { watermark: Position { segment: first, offset: durable }, ..group };
+    bytes[48..48 + HEADER].copy_from_slice(&torn.encode());
+    write(&fs, &segment_path(second), &bytes);
+    flip(&fs, &segment_path(first), durable + 100);
+    for _ in 0..3 {
+        // Each time the process is killed before it has written anything.
+        let (mut engine, report) = store.open();
+        assert_eq!(store.contents(&mut engine), [(b"a".to_vec(), vec![1; 100])]);
+        assert_eq!(report.keys, 1);
+    }
+    assert!(!names(&fs).contains(&file_name(second)), "the second open has removed it");
+}
+
+#[test]
+fn a_tail_that_an_interrupted_recovery_copied_does_not_accuse_the_manifest() {
+    let (store, fs) = Store::in_memory();
+    let contents = three_turns(&store, &mut store.open().0, |turn, engine| {
+        if turn == 0 {
+            engine.sync().unwrap();
+        }
+    });
+    let id = logged(&fs);
+    let durable = ends(&fs, id)[1] as usize;
+    let faults = Faults::on(&fs);
+    faults.hook().fail(Fault::Create(".hint.tmp"), EIO);
+    assert!(Engine::open(store.on(Arc::new(faults)).options).is_err());
+    assert!(manifest(&fs).segments.iter().all(|segment| segment.sealed.is_none()), "before the switch");
+    // The power cut takes what had been in the page cache only, but not the copy, which was synced.
+    write(&fs, &segment_path(id), &read(&fs, &segment_path(id))[..durable]);
+    assert_eq!(store.contents(&mut store.open().0), contents[1]);
 }
 
 #[test]

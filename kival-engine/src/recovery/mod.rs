@@ -4,6 +4,7 @@
 //! all segments. Nothing here looks at a clock: what has expired is found when it is looked at.
 
 mod load;
+mod strays;
 mod tail;
 
 use crate::engine::databases::{Databases, random_u64};
@@ -12,7 +13,7 @@ use crate::error::{Corruption, Damage, OpenError};
 use crate::format::group::Position;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::SegmentEntry;
-use crate::format::segment::{self, LOCK, file_name};
+use crate::format::segment::{LOCK, file_name};
 use crate::fs::{File, LockGuard};
 use crate::log::Home;
 use crate::log::keeper::{Prepared, SEQUENCE_RESERVE, create_log_segment};
@@ -105,7 +106,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let lock = lock.ok_or_else(|| OpenError::Locked { dir: dir.clone() })?;
 
     let home = open_home(options)?;
-    let strays = strays(&home)?;
+    let strays = strays::find(&home)?;
     let mut report = OpenReport::default();
     let manifest = home.manifest.get();
     let found: Vec<Found> =
@@ -113,8 +114,10 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let (mut sealed, open): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.entry.sealed.is_some());
     report.clean = open.is_empty();
     let mut last_logged = manifest.chain;
-    if !open.is_empty() {
-        let tail = tail::settle(&home, open)?;
+    if open.is_empty() {
+        strays::check_manifest(&home, &strays, last_logged, manifest.watermark)?;
+    } else {
+        let tail = tail::settle(&home, open, &strays)?;
         last_logged = tail.last_sequence;
         report.torn = tail.torn;
         sealed.extend(tail.sealed);
@@ -124,7 +127,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let slots: Vec<u32> = sealed.iter().map(|found| segments.insert(sealed_segment(&home, found))).collect();
     let readers = if options.background.is_lockstep() { 1 } else { load::READERS };
     let loaded = load::load(&home, &sealed, &slots, options.databases, readers)?;
-    remove(&home, &strays)?;
+    strays::remove(&home, &strays)?;
     report.scanned = loaded.without_hint.len() as u64;
     report.keys = loaded.databases.spaces.iter().map(|space| space.keydir.len() as u64).sum();
     report.bytes = segments.iter().map(|(_, segment)| segment.bytes).sum();
@@ -205,38 +208,6 @@ fn new_manifest() -> Manifest {
         chain: 0,
         segments: Vec::new(),
     }
-}
-
-/// The files that interrupted work has left behind. Refuses a manifest that is older than the files.
-fn strays(home: &Home) -> Result<Vec<String>, OpenError> {
-    let dir = &*home.dir;
-    let manifest = home.manifest.get();
-    let names = home.fs.list(dir).map_err(OpenError::io("list", dir))?;
-    let newer = |name: &&String| segment::id_of(name).is_some_and(|id| id >= manifest.next_segment);
-    if let Some(name) = names.iter().find(newer) {
-        let evidence = format!("it has not issued the id of {name}");
-        return Err(OpenError::StaleManifest { dir: dir.clone(), evidence });
-    }
-    let stray = |name: &String| {
-        let id = segment::id_of(name.strip_suffix(".tmp").unwrap_or(name));
-        let ours = id.is_some() || name == "MANIFEST.tmp";
-        let named = id.is_some_and(|id| manifest.segments.iter().any(|entry| entry.id == id));
-        ours && (!named || name.ends_with(".tmp"))
-    };
-    Ok(names.into_iter().filter(stray).collect())
-}
-
-/// Removes strays: after everything was loaded, so that an open that is refused has removed nothing.
-fn remove(home: &Home, strays: &[String]) -> Result<(), OpenError> {
-    for name in strays {
-        tracing::info!(file = %name, "removing a file that an interrupted preparation or merge left");
-        match home.fs.remove(&home.dir.join(name)) {
-            // A temporary file was used again, and renamed, by the recovery.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            removed => removed.map_err(OpenError::io("remove", home.dir.join(name)))?,
-        }
-    }
-    Ok(())
 }
 
 fn find(home: &Home, entry: &SegmentEntry) -> Result<Found, OpenError> {

@@ -3,7 +3,7 @@
 //! The open segments are scanned to the end of the log. What no watermark speaks for may be in the page
 //! cache only, so it is appended anew to a fresh segment; the open ones are sealed below it.
 
-use super::{Found, TornTail};
+use super::{Found, TornTail, strays};
 use crate::error::{Damage, OpenError};
 use crate::format::group::{self, GroupHeader, Position};
 use crate::format::manifest::{Manifest, SegmentEntry};
@@ -35,9 +35,10 @@ struct Extent {
 }
 
 /// Decides how far the log of the `open` segments reaches, makes that durable, and names the result in
-/// the manifest.
-pub(super) fn settle(home: &Home, open: Vec<Found>) -> Result<Settled, OpenError> {
+/// the manifest. Changes nothing if one of the `strays` shows that the manifest is an older one.
+pub(super) fn settle(home: &Home, open: Vec<Found>, strays: &[String]) -> Result<Settled, OpenError> {
     let extent = measure(home, &open)?;
+    strays::check_manifest(home, strays, extent.last_sequence, extent.watermark)?;
     let mut torn = Vec::new();
     for (found, &end) in open.iter().zip(&extent.ends) {
         if found.len > end {
@@ -64,6 +65,8 @@ pub(super) fn settle(home: &Home, open: Vec<Found>) -> Result<Settled, OpenError
         manifest.segments.retain(|entry| entry.sealed.is_some());
         manifest.segments.extend(sealed.iter().map(|found| found.entry));
         manifest.chain = extent.last_sequence;
+        // What was left behind as torn knows of no later one: by that it is told from a log that goes on.
+        manifest.watermark = manifest.watermark.max(extent.watermark);
     };
     home.manifest.update(change).map_err(OpenError::io("write the manifest of", &*home.dir))?;
     Ok(Settled { sealed, last_sequence: extent.last_sequence, torn })
