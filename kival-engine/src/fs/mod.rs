@@ -67,30 +67,42 @@ pub trait File: Debug + Send + Sync {
     fn forget_cached(&self) {}
 }
 
+/// Interruptions in a row after which a call is given up.
+const INTERRUPTIONS: u32 = 100;
+
 /// Writes all of `buf`, going on after short writes and interruptions.
 pub(crate) fn write_all_at(file: &dyn File, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+    let mut interrupted = 0;
     while !buf.is_empty() {
         match file.write_at(buf, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => {
                 buf = &buf[n..];
                 offset += n as u64;
+                interrupted = 0;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_interruption(&error, &mut interrupted) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
+/// Whether a call was interrupted and is to be made again.
+fn is_interruption(error: &io::Error, so_far: &mut u32) -> bool {
+    *so_far += 1;
+    error.kind() == io::ErrorKind::Interrupted && *so_far < INTERRUPTIONS
+}
+
 /// Fills `buf`, or says how much there was before the end of the file.
 pub(crate) fn read_full_at(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
+    let mut interrupted = 0;
     while filled < buf.len() {
         match file.read_at(&mut buf[filled..], offset + filled as u64) {
             Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(n) => (filled, interrupted) = (filled + n, 0),
+            Err(error) if is_interruption(&error, &mut interrupted) => {}
             Err(error) => return Err(error),
         }
     }

@@ -1,0 +1,262 @@
+//! Random work on a store, beside its model.
+
+use crate::history::{DATABASES, History, State};
+use fastrand::Rng;
+use kival_engine::clock::ManualClock;
+use kival_engine::fs::FileSystem;
+use kival_engine::{Background, CompactionPolicy, Engine, Options, SyncPolicy, Worker, WriteError};
+use std::sync::{Arc, Mutex};
+
+const KEYS: u8 = 10;
+const START: u64 = 1_000_000;
+
+/// A store under test and what it should hold.
+pub struct Bench {
+    pub clock: ManualClock,
+    pub now: u64,
+    pub policy: SyncPolicy,
+    /// Whether syncs are never late.
+    pub prompt: bool,
+    pub rng: Rng,
+    pub history: History,
+    /// Whether only syncs that were asked for by hand, with something new to sync, count as promises:
+    /// where the merge's own sync lies, the engine believes it.
+    pub doubt_merges: bool,
+    /// Whether calls fail now and then: a write that finds no space is passed over, and so is background
+    /// work that fails.
+    pub faulty: bool,
+    pub state: State,
+    options: Options,
+    puts: u64,
+    /// The highest number that was issued, in all lives.
+    highest: u64,
+    fresh: bool,
+}
+
+/// Why work ended.
+#[derive(Debug)]
+pub enum End {
+    /// The disk fails: what is left is for recovery.
+    Disk,
+    /// The store is wrong.
+    Wrong(String),
+}
+
+impl Bench {
+    /// Draws a setup from the seed.
+    pub fn new(seed: u64, fs: Arc<dyn FileSystem>) -> Bench {
+        let mut rng = Rng::with_seed(seed);
+        let clock = ManualClock::new(START);
+        let policy = [SyncPolicy::Always, SyncPolicy::EverySecond, SyncPolicy::No][rng.usize(..3)];
+        // One turn in so many is a worker's own.
+        let odds =
+            [Worker::Sync, Worker::Keeper, Worker::Merge].map(|worker| (worker, [1, 2, 8][rng.usize(..3)]));
+        let prompt = odds[0].1 == 1;
+        let percentage = [0, 1, 50][rng.usize(..3)];
+        let chooser = Mutex::new(rng.fork());
+        let choose = move |worker: Worker| {
+            let odds = odds.iter().find(|(other, _)| *other == worker).map_or(1, |(_, odds)| *odds);
+            chooser.lock().unwrap().u8(..odds) == 0
+        };
+        let options = Options {
+            fs,
+            clock: Arc::new(clock.clone()),
+            databases: DATABASES as u32,
+            segment_size: 4 << 10,
+            cache_size: [0, 8 << 10][rng.usize(..2)],
+            sync: policy,
+            compaction: CompactionPolicy { percentage, min_size: 0 },
+            background: Background::Lockstep(Arc::new(choose)),
+            ..Options::new("/store")
+        };
+        Bench {
+            clock,
+            now: START,
+            policy,
+            prompt,
+            rng,
+            history: History::begin(0, START, State::default()),
+            doubt_merges: false,
+            faulty: false,
+            state: State::default(),
+            options,
+            puts: 0,
+            highest: 0,
+            fresh: false,
+        }
+    }
+
+    /// The same store on another disk.
+    pub fn move_to(&mut self, fs: Arc<dyn FileSystem>) {
+        self.options.fs = fs;
+    }
+
+    /// Opens the store and holds what it shows against its history; from then on that is promised.
+    pub fn open(&mut self) -> Result<Engine, End> {
+        let (mut engine, _) = Engine::open(self.options.clone()).map_err(|error| match error {
+            kival_engine::OpenError::Io { .. } => End::Disk,
+            other => End::Wrong(format!("refused: {other}")),
+        })?;
+        let found = State::of(&mut engine).map_err(|error| self.unless_disk(error))?;
+        self.state = self.history.explain(&found, self.now).map_err(End::Wrong)?;
+        self.history = History::begin(engine.last_sequence(), self.now, self.state.clone());
+        Ok(engine)
+    }
+
+    fn unless_disk(&self, error: String) -> End {
+        if error.contains("CORRUPT") || error.contains("checksum") { End::Wrong(error) } else { End::Disk }
+    }
+
+    /// Does something drawn at random.
+    pub fn step(&mut self, engine: &mut Engine) -> Result<(), End> {
+        let db = if self.rng.bool() { 0 } else { self.rng.usize(..DATABASES) };
+        let key = vec![b'a' + self.rng.u8(..KEYS); if self.rng.u8(..5) == 0 { 200 } else { 3 }];
+        match self.rng.u8(..60) {
+            0..18 => self.put(engine, db, key)?,
+            18..24 => {
+                if self.written(engine.delete(db as u32, &key))?.is_some() {
+                    self.state.0[db].remove(&key);
+                }
+            }
+            24..30 => self.set_expiry(engine, db, &key)?,
+            30 => {
+                if self.written(engine.flush(&[db as u32]))?.is_some() {
+                    self.state.0[db].clear();
+                }
+            }
+            31 => {
+                let other = self.rng.usize(..DATABASES);
+                if self.written(engine.swap(db as u32, other as u32))?.is_some() {
+                    self.state.0.swap(db, other);
+                }
+            }
+            32 => drop(engine.compact()),
+            33..35 => self.tick(engine),
+            35..38 => self.look(engine, db, &key)?,
+            38..48 => self.commit(engine)?,
+            48..58 => self.maintain(engine)?,
+            _ => self.sync(engine)?,
+        }
+        Ok(())
+    }
+
+    /// What a write gave; `None` if it found no space, which changes nothing.
+    fn written<T>(&self, result: Result<T, WriteError>) -> Result<Option<T>, End> {
+        match result {
+            Ok(given) => Ok(Some(given)),
+            Err(WriteError::NoSpace) if self.faulty => Ok(None),
+            Err(_) => Err(End::Disk),
+        }
+    }
+
+    fn put(&mut self, engine: &mut Engine, db: usize, key: Vec<u8>) -> Result<(), End> {
+        self.puts += 1;
+        let size = match self.rng.u8(..8) {
+            0 => self.rng.usize(2000..5000),
+            1 => self.rng.usize(500..900),
+            _ => self.rng.usize(..100),
+        };
+        let mut value = vec![self.puts as u8; size];
+        value.extend_from_slice(&self.puts.to_le_bytes());
+        let expiry = if self.rng.u8(..3) == 0 { self.now + self.rng.u64(1..3000) } else { 0 };
+        let sequence = engine.put(db as u32, &key, &value, expiry);
+        let Some(sequence) = self.written(sequence)? else { return Ok(()) };
+        if sequence <= self.highest {
+            return Err(End::Wrong(format!("number {sequence} is issued again")));
+        }
+        self.highest = sequence;
+        self.state.0[db].insert(key, (Arc::new(value), expiry));
+        Ok(())
+    }
+
+    fn set_expiry(&mut self, engine: &mut Engine, db: usize, key: &[u8]) -> Result<(), End> {
+        let expiry = if self.rng.bool() { self.now + self.rng.u64(1..3000) } else { 0 };
+        let set = engine.set_expiry(db as u32, key, expiry);
+        let Some(set) = self.written(set)? else { return Ok(()) };
+        if set != self.state.get(db, key, self.now).is_some() {
+            return Err(End::Wrong(format!("an expiry was set on {key:?}: {set}")));
+        }
+        if set && let Some(value) = self.state.0[db].get_mut(key) {
+            value.1 = expiry;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, engine: &mut Engine, db: usize, key: &[u8]) -> Result<(), End> {
+        let seen = engine.get(db as u32, key).map_err(|error| self.unless_disk(error.to_string()))?;
+        let expected = self.state.get(db, key, self.now).map(|(value, _)| &value[..]);
+        if seen.as_deref() == expected {
+            return Ok(());
+        }
+        Err(End::Wrong(format!("{key:?} reads as {seen:?}")))
+    }
+
+    fn tick(&mut self, engine: &mut Engine) {
+        self.now += self.rng.u64(1..700);
+        self.clock.set(self.now);
+        engine.tick();
+    }
+
+    fn commit(&mut self, engine: &mut Engine) -> Result<(), End> {
+        if engine.staged_bytes() == 0 {
+            return Ok(());
+        }
+        self.history.push(engine.last_sequence(), self.now, self.state.clone());
+        self.fresh = true;
+        if self.written(engine.commit())?.is_none() {
+            // Taken back whole, and never to be seen again.
+            self.history.pop();
+            self.state = self.history.newest().clone();
+        }
+        self.note_durable(engine);
+        Ok(())
+    }
+
+    fn sync(&mut self, engine: &mut Engine) -> Result<(), End> {
+        self.commit(engine)?;
+        let last = engine.last_sequence();
+        let fresh = std::mem::take(&mut self.fresh);
+        engine.sync().map_err(|_| End::Disk)?;
+        if fresh || !self.doubt_merges {
+            self.history.promise(last);
+        }
+        Ok(())
+    }
+
+    fn maintain(&mut self, engine: &mut Engine) -> Result<(), End> {
+        self.commit(engine)?;
+        for _ in 0..if self.rng.u8(..6) == 0 { 60 } else { self.rng.u32(1..4) } {
+            engine.maintain();
+        }
+        if (engine.stats().compaction.failed > 0 && !self.faulty) || engine.poisoned().is_some() {
+            // A disk that works fails nothing.
+            return Err(End::Disk);
+        }
+        self.fresh = false;
+        self.note_durable(engine);
+        if self.policy == SyncPolicy::EverySecond && self.prompt && !self.faulty {
+            // The request goes out in one round, the sync is made in the next.
+            engine.maintain();
+            let due = self.history.committed_by(self.now.saturating_sub(1000));
+            if engine.durable_sequence() < due && engine.poisoned().is_none() {
+                return Err(End::Wrong("a write is not on disk after its second".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn note_durable(&mut self, engine: &Engine) {
+        if !self.doubt_merges {
+            self.history.promise(engine.durable_sequence());
+        }
+    }
+
+    /// Closes the store; everything is promised then.
+    pub fn close(&mut self, mut engine: Engine) -> Result<(), End> {
+        self.commit(&mut engine)?;
+        let last = engine.last_sequence();
+        engine.close().map_err(|_| End::Disk)?;
+        self.history.promise(last);
+        Ok(())
+    }
+}
