@@ -7,9 +7,12 @@ use std::sync::Arc;
 /// Databases of the stores under test.
 pub const DATABASES: usize = 4;
 
-/// Value and expiry of each key of each database.
+/// A key's value and its expiry.
+pub type Value = (Arc<Vec<u8>>, u64);
+
+/// The keys of each database.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct State(pub [BTreeMap<Vec<u8>, (Arc<Vec<u8>>, u64)>; DATABASES]);
+pub struct State(pub [BTreeMap<Vec<u8>, Value>; DATABASES]);
 
 impl State {
     /// What is live at `now`.
@@ -20,7 +23,7 @@ impl State {
     }
 
     /// The key, if it is live at `now`.
-    pub fn get(&self, db: usize, key: &[u8], now: u64) -> Option<&(Arc<Vec<u8>>, u64)> {
+    pub fn get(&self, db: usize, key: &[u8], now: u64) -> Option<&Value> {
         self.0[db].get(key).filter(|(_, expiry)| *expiry == 0 || *expiry > now)
     }
 
@@ -105,7 +108,7 @@ impl History {
             for key in keys.collect::<std::collections::BTreeSet<_>>() {
                 let (expected, seen) = (newest.0[db].get(key), found.0[db].get(key));
                 if expected != seen {
-                    let short = |value: Option<&(Arc<Vec<u8>>, u64)>| {
+                    let short = |value: Option<&Value>| {
                         value.map(|(bytes, expiry)| (bytes.len(), bytes.last().copied(), *expiry))
                     };
                     told += &format!("; db {db} {key:?}: {:?} for {:?}", short(seen), short(expected));

@@ -11,6 +11,7 @@
 //!
 //! `KIVAL_SIM_SEEDS` sets how many seeds are run, `KIVAL_SEED` runs one again.
 #![allow(clippy::unwrap_used)]
+#![allow(unreachable_pub)] // a program of its own: nothing leaves it
 
 mod calls;
 mod disk;
