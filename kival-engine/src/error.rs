@@ -15,7 +15,7 @@ pub enum Damage {
     /// The structure ends before its announced size.
     #[error("cut short")]
     Truncated,
-    /// A field holds a value that cannot be (a size over its limit, a set reserved bit, an unknown kind).
+    /// A field holds a value that cannot be (a size over its limit, ids that do not rise).
     #[error("impossible value in a field")]
     Field,
     /// The bytes are sound but belong elsewhere: another store, segment, offset, key or sequence.
@@ -27,7 +27,8 @@ pub enum Damage {
     /// The file was written by a newer version of kival.
     #[error("written by a newer format version ({0})")]
     Newer(u32),
-    /// The bytes are sound but hold an unknown kind, flag or data type: a newer kival wrote them.
+    /// The bytes are sound but hold an unknown kind, state, flag or data type, or a reserved byte
+    /// that is not zero: a newer kival wrote them.
     #[error("holds what only a newer kival knows")]
     Unsupported,
     /// The file is named by the manifest but is not there.

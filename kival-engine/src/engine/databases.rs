@@ -131,11 +131,23 @@ impl NamespaceMap {
             }
             moved.push(pair);
         }
-        if fields.0.is_empty() && next >= FIRST_ISSUED {
-            Ok(NamespaceMap { next, moved })
+        let map = NamespaceMap { next, moved };
+        if fields.0.is_empty() && (FIRST_ISSUED..NAMESPACES).contains(&next) && map.is_one_to_one() {
+            Ok(map)
         } else {
             Err(Damage::Field)
         }
+    }
+
+    /// Whether no two databases have the same namespace, and none is entered with its own number.
+    fn is_one_to_one(&self) -> bool {
+        let mut namespaces: Vec<u32> = self.moved.iter().map(|&(_, namespace)| namespace).collect();
+        namespaces.sort_unstable();
+        let shared = namespaces.windows(2).any(|pair| pair[0] == pair[1]);
+        // A database's number may be the namespace of another only if the database has moved itself.
+        let left = |namespace: u32| self.moved.binary_search_by_key(&namespace, |&(db, _)| db).is_ok();
+        let taken = namespaces.iter().any(|&namespace| namespace < FIRST_ISSUED && !left(namespace));
+        !shared && !taken && self.moved.iter().all(|(db, namespace)| db != namespace)
     }
 }
 
@@ -207,7 +219,14 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(NamespaceMap::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }
-        let unsorted = NamespaceMap { next: FIRST_ISSUED, moved: vec![(2, 1), (1, 2)] };
-        assert!(NamespaceMap::decode(&unsorted.encode()).is_err());
+        let refused = |moved: &[(u32, u32)]| {
+            let map = NamespaceMap { next: FIRST_ISSUED + 2, moved: moved.to_vec() };
+            assert_eq!(NamespaceMap::decode(&map.encode()), Err(Damage::Field), "{moved:?}");
+        };
+        refused(&[(2, 1), (1, 2)]);
+        refused(&[(1, FIRST_ISSUED), (2, FIRST_ISSUED)]);
+        refused(&[(1, 2)]);
+        refused(&[(1, 1)]);
+        refused(&[(1, FIRST_ISSUED + 2)]);
     }
 }

@@ -120,7 +120,8 @@ impl Manifest {
             let id = fields.u64()?;
             let (state, merged) = match fields.bytes(8)? {
                 [state @ (0 | 1), merged @ (0 | 1), 0, 0, 0, 0, 0, 0] => (*state, *merged == 1),
-                _ => return Err(Damage::Field),
+                // The checksum was right: a newer program knows more states, kinds or fields.
+                _ => return Err(Damage::Unsupported),
             };
             let sealed = Sealed {
                 length: fields.u64()?,
@@ -166,6 +167,12 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(Manifest::decode(&damaged).is_err(), "bit {bit}");
+        }
+        for at in (100..104).chain(112..120) {
+            let mut newer = bytes.clone();
+            newer[at] ^= 2;
+            seal_crc(&mut newer, FILE_CRC_END);
+            assert_eq!(Manifest::decode(&newer), Err(Damage::Unsupported), "byte {at}");
         }
         for cut in 0..bytes.len() {
             assert!(Manifest::decode(&bytes[..cut]).is_err(), "cut at {cut}");

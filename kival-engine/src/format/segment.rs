@@ -84,7 +84,7 @@ impl SegmentHeader {
         let merged = match fields.u32()? {
             0 => false,
             1 => true,
-            _ => return Err(Damage::Field),
+            _ => return Err(Damage::Unsupported),
         };
         fields.u32()?;
         let inputs = (0..count).map(|_| fields.u64()).collect::<Result<_, _>>()?;

@@ -198,6 +198,9 @@ fn check_body(header: &GroupHeader, body: &[u8], previous: Option<u64>) -> Resul
     while !rest.is_empty() {
         let record = record::decode(rest)?;
         let sequence = record.header.sequence;
+        if !record.header.kind.is_supported() {
+            return Err(Damage::Unsupported);
+        }
         if !header.merged && sequence != header.first_sequence.saturating_add(u64::from(count)) {
             return Err(Damage::Order);
         }
