@@ -5,9 +5,9 @@
 mod common;
 
 use common::{EIO, Fault, Faults, Store, copy, flip, groups, manifest, path, read, segment_path, write};
-use kival_engine::error::{Corruption, Damage, OpenError};
+use kival_engine::error::{Corruption, Damage, OpenError, ReadError};
 use kival_engine::format::group::{GroupHeader, HEADER, Position};
-use kival_engine::format::hint::HintHeader;
+use kival_engine::format::hint::{self, BlockBuilder, HintHeader};
 use kival_engine::format::manifest::Manifest;
 use kival_engine::format::segment::{file_name, hint_name};
 use kival_engine::fs::{FileSystem, MemoryFs};
@@ -223,6 +223,41 @@ fn a_hint_that_is_damaged_or_missing_is_made_anew() {
     for cut in 0..bytes.len() {
         check(&format!("cut at {cut}"), &|fs| write(fs, &hint, &bytes[..cut]));
     }
+}
+
+#[test]
+fn a_hint_that_claims_a_larger_record_gives_no_wrong_value() {
+    let (store, fs) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    engine.put(0, b"short", b"value", 0).unwrap();
+    engine.put(0, b"filler", &[0; 100_000], 0).unwrap();
+    engine.close().unwrap();
+    let id = logged(&fs);
+    let (file, segment) = (path(&hint_name(id)), segment_path(id));
+    let bytes = read(&fs, &file);
+    let value_at = HintHeader::decode(bytes[..80].try_into().unwrap()).unwrap().filter_at as usize;
+    let claim = |value_size: u32| {
+        let block = hint::entries(&bytes[80..value_at]).unwrap().map(Result::unwrap);
+        let mut builder = BlockBuilder::default();
+        for (i, mut entry) in block.enumerate() {
+            entry.header.value_size = if i == 0 { value_size } else { entry.header.value_size };
+            builder.push(&entry);
+        }
+        let damaged = copy(&fs);
+        write(&damaged, &file, &[&bytes[..80], builder.finish(), &bytes[value_at..]].concat());
+        let store = store.on(Arc::new(damaged));
+        let (mut engine, report) = store.open();
+        (report.scanned, engine.get(0, b"short").map(|value| value.unwrap().to_vec()))
+    };
+    assert_eq!(claim(5).1.unwrap(), b"value");
+    for within in [4, 6, 90_000] {
+        let (scanned, value) = claim(within);
+        let Err(ReadError::Corrupt(found)) = value else { panic!("{within}: {value:?}") };
+        assert_eq!((scanned, found.file), (0, segment.clone()), "{within}");
+    }
+    // One that reaches beyond the segment is seen at once.
+    let (scanned, value) = claim(500 << 20);
+    assert_eq!((scanned, value.unwrap()), (1, b"value".to_vec()));
 }
 
 fn names(fs: &MemoryFs) -> Vec<String> {

@@ -72,13 +72,14 @@ pub(super) fn access_clock(now_ms: u64) -> u32 {
     (now_ms / 1000) as u32 & 0xff_ffff
 }
 
-/// The record in `bytes`, if it is sound and the one that the keydir means.
+/// The record that takes up all of `bytes`, if it is sound and the one that the keydir means.
 fn check<'a>(bytes: &'a [u8], namespace: u32, key: &[u8], sequence: u64) -> Result<Record<'a>, Damage> {
     let record = record::decode(bytes)?;
     let meant = record.header.kind == Kind::Value
         && record.header.namespace == namespace
         && record.header.sequence == sequence
-        && record.key == key;
+        && record.key == key
+        && record.header.record_size() == bytes.len() as u64;
     if meant { Ok(record) } else { Err(Damage::Misplaced) }
 }
 

@@ -1,7 +1,7 @@
 //! The manifest: which segments count, and the counters that never go back.
 
 use super::group::Position;
-use super::{FILE_CRC_END, check_file_head, file_head, seal_crc};
+use super::{FILE_CRC_END, MAX_SEQUENCE, check_file_head, file_head, seal_crc};
 use crate::error::Damage;
 
 const MAGIC: &[u8; 8] = b"KIVALMAN";
@@ -112,6 +112,11 @@ impl Manifest {
             chain: fields.u64()?,
             segments: Vec::new(),
         };
+        // What is counted up from here must have room to.
+        let counters = [manifest.generation, manifest.next_segment, manifest.sequence_limit];
+        if counters.iter().any(|&counter| counter > MAX_SEQUENCE) {
+            return Err(Damage::Field);
+        }
         let count = fields.u32()?;
         if fields.u32()? != 0 {
             return Err(Damage::Unsupported);
@@ -173,6 +178,12 @@ mod tests {
             newer[at] ^= 2;
             seal_crc(&mut newer, FILE_CRC_END);
             assert_eq!(Manifest::decode(&newer), Err(Damage::Unsupported), "byte {at}");
+        }
+        for counter in [32, 40, 48] {
+            let mut endless = bytes.clone();
+            endless[counter + 7] = 1;
+            seal_crc(&mut endless, FILE_CRC_END);
+            assert_eq!(Manifest::decode(&endless), Err(Damage::Field), "the counter at {counter}");
         }
         for cut in 0..bytes.len() {
             assert!(Manifest::decode(&bytes[..cut]).is_err(), "cut at {cut}");

@@ -101,7 +101,11 @@ fn read_hint(home: &Home, segment: usize, found: &Found, out: &SyncSender<Block>
     let mut reader = HintReader::open(&*home.fs, &home.dir, home.store, found.entry.id, length)?;
     while let Some(bytes) = reader.next_block()? {
         for entry in hint::entries(bytes)? {
-            entry?;
+            let entry = entry?;
+            let end = entry.offset.checked_add(entry.header.record_size());
+            if end.is_none_or(|end| end > length) {
+                return Err(Damage::Field.into());
+            }
         }
         if out.send(Block { segment, bytes: bytes.to_vec() }).is_err() {
             break;
