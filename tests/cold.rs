@@ -2,56 +2,22 @@
 //!
 //! The server runs inside the test, on a file system whose reads wait at a gate.
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use kival_engine::fs::MemoryFs;
 use kival_engine::fs::gate::Gate;
-use kival_engine::fs::hook::HookFs;
-use kival_server::config;
-use kival_server::server::{Server, Stopper};
-use kival_test_support::{Client, Value};
+use kival_test_support::Value;
 
-/// A server in this process whose disk is behind a gate. It has no cache, so every value is on disk.
-struct ColdServer {
-    port: u16,
-    gate: Gate,
-    stopper: Stopper,
-    thread: Option<JoinHandle<()>>,
-}
+use crate::inside::{Disk, Inside};
 
-impl ColdServer {
-    fn start() -> ColdServer {
-        let gate = Gate::default();
-        let fs = Arc::new(HookFs::new(MemoryFs::default(), gate.clone()));
-        let args = ["kival-server", "--port", "0", "--cache-size", "0", "--in-memory", "yes"];
-        let loaded = config::load(args.map(Into::into)).unwrap();
-        let (started, start) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let server = Server::start(loaded, fs, None).unwrap();
-                started.send((server.port(), server.stopper())).unwrap();
-                server.run().await.unwrap();
-            });
-        });
-        let (port, stopper) = start.recv().unwrap();
-        ColdServer { port, gate, stopper, thread: Some(thread) }
-    }
-
-    fn client(&self) -> Client {
-        Client::connect(self.port).unwrap()
+impl Disk for Gate {
+    fn let_go(&self) {
+        self.set_closed(false);
     }
 }
 
-impl Drop for ColdServer {
-    fn drop(&mut self) {
-        self.gate.set_closed(false);
-        self.stopper.stop();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
+/// A server without a cache, so that every value is on the disk, behind a gate.
+fn start() -> Inside<Gate> {
+    Inside::start(Gate::default(), &["--cache-size", "0"])
 }
 
 fn bulk(text: &str) -> Value {
@@ -60,10 +26,10 @@ fn bulk(text: &str) -> Value {
 
 #[test]
 fn others_go_on_while_one_waits_for_the_disk_and_its_own_order_stays() {
-    let server = ColdServer::start();
+    let server = start();
     let (mut slow, mut other) = (server.client(), server.client());
     assert_eq!(other.call(&["MSET", "a", "1", "b", "2"]), Value::ok());
-    server.gate.set_closed(true);
+    server.disk.set_closed(true);
 
     slow.send(&["PING", "first"]);
     slow.send(&["GET", "a"]);
@@ -71,7 +37,7 @@ fn others_go_on_while_one_waits_for_the_disk_and_its_own_order_stays() {
     slow.send(&["INCR", "b"]);
     slow.send(&["MGET", "a", "b"]);
     slow.send(&["PING", "last"]);
-    server.gate.wait_for_readers(1);
+    server.disk.wait_for_readers(1);
 
     // Everybody else is served, writes included, also on the key that is being read.
     assert_eq!(other.call(&["PING"]), Value::Simple(b"PONG".to_vec()));
@@ -79,7 +45,7 @@ fn others_go_on_while_one_waits_for_the_disk_and_its_own_order_stays() {
     assert_eq!(other.call(&["EXISTS", "a", "b", "c"]), Value::Int(3));
     assert_eq!(other.call(&["DEL", "c"]), Value::Int(1));
 
-    server.gate.set_closed(false);
+    server.disk.set_closed(false);
     assert_eq!(slow.read(), bulk("first"));
     assert_eq!(slow.read(), bulk("1"));
     assert_eq!(slow.read(), bulk("between"));
@@ -90,15 +56,40 @@ fn others_go_on_while_one_waits_for_the_disk_and_its_own_order_stays() {
 
 #[test]
 fn a_parked_command_sees_what_was_written_while_it_waited() {
-    let server = ColdServer::start();
+    let server = start();
     let (mut slow, mut other) = (server.client(), server.client());
     other.call(&["SET", "k", "old"]);
-    server.gate.set_closed(true);
+    server.disk.set_closed(true);
     slow.send(&["GET", "k"]);
-    server.gate.wait_for_readers(1);
+    server.disk.wait_for_readers(1);
     assert_eq!(other.call(&["DEL", "k"]), Value::Int(1));
-    server.gate.set_closed(false);
+    server.disk.set_closed(false);
     assert_eq!(slow.read(), Value::Nil, "the command starts again when its value is there");
+}
+
+#[test]
+fn a_busy_pipeline_does_not_starve_who_waits_for_the_disk() {
+    let server = start();
+    let (mut slow, mut busy) = (server.client(), server.client());
+    assert_eq!(busy.call(&["SET", "k", "v"]), Value::ok());
+    server.disk.set_closed(true);
+    slow.send(&["GET", "k"]);
+    server.disk.wait_for_readers(1);
+    let served = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let pipeline: Vec<Vec<&str>> = vec![vec!["SET", "other", "value"]; 500];
+            busy.call(&["KIVAL", "DURABILITY", "no"]);
+            while !served.load(Ordering::Relaxed) {
+                busy.call_all(&pipeline);
+            }
+        });
+        server.disk.set_closed(false);
+        // It would never come if the next request were always taken before the value that was read.
+        let value = slow.read();
+        served.store(true, Ordering::Relaxed);
+        assert_eq!(value, bulk("v"));
+    });
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod churn;
 mod clients;
 mod cold;
 mod differential;
+mod durability;
+mod inside;
 mod limits;
 mod readme;
 mod restart;

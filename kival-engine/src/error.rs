@@ -109,7 +109,7 @@ pub enum WriteError {
     #[error("No space left on device for the log")]
     NoSpace,
     /// An append or a sync failed earlier: nothing is written until the store is opened again.
-    #[error("writes are refused until restart: {cause}")]
+    #[error("writes are refused until a restart: {cause}")]
     Poisoned {
         /// What failed first.
         cause: String,

@@ -90,6 +90,7 @@ impl Server {
             counters: Counters::default(),
             shutdown: false,
             changed_settings: Vec::new(),
+            durability_changed: false,
         };
         let task = EngineTask::new(Store::new(engine), state, shared.clone(), events.clone());
         let inbox = Inbox { requests: request_receiver, events: event_receiver, wake };

@@ -5,7 +5,7 @@ use super::options::{SyncPolicy, Worker};
 use super::{Engine, Prepare};
 use crate::log::keeper::Job;
 
-/// Time between syncs under [`SyncPolicy::EverySecond`], in milliseconds.
+/// Time between syncs under [`SyncPolicy::EverySecond`], in milliseconds; a sync that takes longer is late.
 const SYNC_EVERY: u64 = 1000;
 
 impl Engine {
@@ -23,23 +23,51 @@ impl Engine {
         while let Some(news) = self.keeper.news() {
             self.take_in(news);
         }
-        if self.poison.is_none()
-            && let Some(cause) = self.syncer.failure()
-        {
-            tracing::error!(%cause, "nothing is written any more until the store is opened again");
-            self.poison = Some(cause);
-        }
+        self.notice_failed_sync();
         self.deletes.settle(self.syncer.durable_sequence());
-        let due = self.now_ms >= self.last_sync_ms + SYNC_EVERY || self.now_ms < self.last_sync_ms;
-        if self.options.sync == SyncPolicy::EverySecond && due {
-            self.request_sync();
-        }
+        self.sync_by_the_clock();
         if self.active.end > self.active.header_size {
             self.roll_if_full();
         }
         self.seal_next();
         self.answer_merge();
         self.consider_compaction();
+    }
+
+    /// Under [`SyncPolicy::EverySecond`] asks for a sync when the last one was asked for a second ago.
+    fn sync_by_the_clock(&mut self) {
+        let now = self.options.clock.steady_ms();
+        if let Some((sequence, since)) = &mut self.sync_under_way
+            && *sequence <= self.syncer.durable_sequence()
+        {
+            // What was asked for meanwhile began when that one had ended.
+            (*sequence, *since) = (self.sync_asked, now);
+            if self.sync_asked <= self.syncer.durable_sequence() {
+                self.sync_under_way = None;
+            }
+        }
+        // The steady clock: the wall clock may be set back, and the second must not grow by that.
+        if self.options.sync == SyncPolicy::EverySecond && now >= self.last_sync_ms + SYNC_EVERY {
+            self.request_sync();
+        }
+    }
+
+    /// Whether a sync has been under way for more than a second: the disk does not keep up, and what is
+    /// not yet on disk is older than [`SyncPolicy::EverySecond`] means. As of the last [`Self::maintain`].
+    pub fn sync_is_late(&self) -> bool {
+        let now = self.options.clock.steady_ms();
+        let late = self.sync_under_way.is_some_and(|(_, since)| now > since + SYNC_EVERY);
+        late && !self.syncer.has_failed()
+    }
+
+    /// Refuses writes from now on if the log could not be synced.
+    pub(super) fn notice_failed_sync(&mut self) {
+        if self.poison.is_none()
+            && let Some(cause) = self.syncer.failure()
+        {
+            tracing::error!(%cause, "nothing is written any more until the store is opened again");
+            self.poison = Some(cause);
+        }
     }
 
     /// Removes up to `most` keys whose time has come; gives how many there were. The tombstones are staged:

@@ -90,7 +90,10 @@ pub struct Engine {
     durable: DurableMark,
     /// The highest sequence that a sync was asked for.
     pub(crate) sync_asked: u64,
+    /// When, on the steady clock.
     last_sync_ms: u64,
+    /// The sequence that the running sync covers, and when it began on the steady clock.
+    sync_under_way: Option<(u64, u64)>,
     keeper: Keeper,
     prepare: Prepare,
     /// Full segments, oldest first; the keeper seals one at a time.
@@ -173,6 +176,7 @@ impl Engine {
             durable: opened.durable,
             sync_asked: opened.next_sequence - 1,
             last_sync_ms: 0,
+            sync_under_way: None,
             prepare: Prepare::Idle,
             sealing: VecDeque::new(),
             seal_asked: false,
@@ -213,7 +217,12 @@ impl Engine {
     /// Asks for a sync of all that is committed, without waiting for it; [`Self::durable_sequence`]
     /// tells when it is done.
     pub fn request_sync(&mut self) {
-        if self.sync_asked < self.last_logged {
+        self.request_sync_of(self.last_logged);
+    }
+
+    /// As [`Self::request_sync`], unless a sync that was asked for will cover `sequence`.
+    pub fn request_sync_of(&mut self, sequence: u64) {
+        if self.sync_asked < sequence.min(self.last_logged) {
             self.ask_sync();
         }
     }
@@ -247,9 +256,17 @@ impl Engine {
         self.poison.as_deref()
     }
 
-    /// Changes when appends are made durable.
+    /// Why the log cannot be synced any more, if it cannot: what is not durable by now will never be.
+    pub fn sync_failure(&self) -> Option<String> {
+        self.syncer.failure()
+    }
+
+    /// Changes when appends are made durable. What was appended under the policy so far is synced.
     pub fn set_sync_policy(&mut self, policy: options::SyncPolicy) {
-        self.options.sync = policy;
+        if self.options.sync != policy {
+            self.options.sync = policy;
+            self.request_sync();
+        }
     }
 
     /// Changes the size at which the next segments are full, in bytes.
@@ -323,7 +340,8 @@ impl Engine {
         let files = slots.map(|&slot| self.segments.get(slot).file.clone()).collect();
         self.active.unsynced.clear();
         self.sync_asked = self.last_logged;
-        self.last_sync_ms = self.now_ms;
+        self.last_sync_ms = self.options.clock.steady_ms();
+        self.sync_under_way.get_or_insert((self.sync_asked, self.last_sync_ms));
         let upto = crate::log::sync::Mark { sequence: self.last_logged, position: self.log_end };
         self.syncer.request(crate::log::sync::SyncRequest { files, upto });
     }

@@ -334,6 +334,10 @@ impl Engine {
         if self.stage.records == 0 {
             return Ok(self.last_logged);
         }
+        // Looked at here too, so that nothing is acknowledged between the failure and its news.
+        if self.syncer.has_failed() {
+            self.notice_failed_sync();
+        }
         if let Some(cause) = self.poison.clone() {
             self.take_turn_back();
             return Err(WriteError::Poisoned { cause });
@@ -372,16 +376,13 @@ impl Engine {
         self.take_turn_back();
         let cut = file.truncate(self.active.end);
         self.active.reserved = self.active.end;
-        tracing::error!(%error, "an append to the log failed; its turn was taken back");
-        if let Err(cut) = cut {
-            let cause = format!("an append failed ({error}), and the log could not be cut back ({cut})");
-            self.poison.get_or_insert(cause.clone());
-            return WriteError::Poisoned { cause };
-        }
-        if error.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) {
-            return WriteError::NoSpace;
-        }
-        let cause = format!("an append to the log failed: {error}");
+        let cause = match cut {
+            // The rest of the log is as sound as it was: with room it goes on.
+            Ok(()) if is_no_space(error) => return WriteError::NoSpace,
+            Ok(()) => format!("an append to the log failed: {error}"),
+            Err(cut) => format!("an append failed ({error}), and the log could not be cut back ({cut})"),
+        };
+        tracing::error!(%cause, "nothing is written any more until the store is opened again");
         self.poison.get_or_insert(cause.clone());
         WriteError::Poisoned { cause }
     }
@@ -440,6 +441,12 @@ impl Engine {
     }
 }
 
+/// Whether the disk, a quota or the largest size of a file leaves no room. Nothing is broken then.
+fn is_no_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 impl Stage {
     fn seal_header(&mut self, header: GroupHeader) {
         let header = GroupHeader { body_crc: crc32fast::hash(&self.crcs), ..header };
@@ -485,8 +492,7 @@ impl Active {
         // Near the end of the disk a whole step may not fit where the record itself does.
         match reserve(target).map(|()| target).or_else(|_| reserve(end).map(|()| end)) {
             Ok(reserved) => self.reserved = reserved,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(WriteError::NoSpace),
-            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => return Err(WriteError::NoSpace),
+            Err(error) if is_no_space(&error) => return Err(WriteError::NoSpace),
             Err(error) => {
                 tracing::warn!(%error, "the file system cannot reserve space; a full disk shows at the append");
                 self.can_reserve = false;

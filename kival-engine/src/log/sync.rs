@@ -6,7 +6,7 @@
 
 use crate::format::group::Position;
 use crate::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -48,6 +48,7 @@ struct Shared {
     changed: Condvar,
     durable: DurableMark,
     durable_sequence: AtomicU64,
+    has_failed: AtomicBool,
     waker: Waker,
     lockstep: bool,
 }
@@ -95,6 +96,7 @@ impl Shared {
                 self.durable_sequence.store(request.upto.sequence, Ordering::Release);
             }
             Err(error) => {
+                self.has_failed.store(true, Ordering::Release);
                 state.failed = Some(format!("sync of the log failed: {error}"));
                 state.wanted = None;
                 state.stop = true;
@@ -121,6 +123,7 @@ impl Syncer {
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             durable_sequence: AtomicU64::new(durable.get().sequence),
+            has_failed: AtomicBool::new(false),
             durable,
             waker,
             lockstep,
@@ -166,6 +169,11 @@ impl Syncer {
     /// Why the log cannot be synced any more, if so.
     pub(crate) fn failure(&self) -> Option<String> {
         self.shared.lock().failed.clone()
+    }
+
+    /// Whether the log cannot be synced any more, without a lock.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.shared.has_failed.load(Ordering::Acquire)
     }
 
     /// Number of syncs done.

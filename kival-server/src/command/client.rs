@@ -248,6 +248,7 @@ mod tests {
             db: 3,
             protocol: Protocol::Resp3,
             authenticated: true,
+            durability: None,
             name: b"worker".to_vec(),
             lib_name: Vec::new(),
             lib_ver: b"1.2".to_vec(),

@@ -105,6 +105,7 @@ fn quit(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
 
 fn reset(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let authenticated = ctx.server.config.requirepass.is_empty();
+    ctx.server.durability_changed |= ctx.session.durability.is_some();
     ctx.session.reset(authenticated);
     Ok(Reply::status("RESET"))
 }

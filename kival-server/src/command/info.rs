@@ -191,6 +191,7 @@ fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("aof_last_bgrewrite_status", if compaction.last_ok { "ok" } else { "err" });
     report.field("aof_rewrites", compaction.finished);
     report.field("aof_last_write_status", if poisoned { "err" } else { "ok" });
+    report.field("aof_delayed_fsync", ctx.server.counters.delayed_syncs);
     report.field("aof_current_size", stats.log_bytes);
     report.field("aof_base_size", stats.live_bytes);
     report.field("kival_segments", stats.segments);

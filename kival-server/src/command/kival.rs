@@ -1,7 +1,9 @@
-//! KIVAL: what Redis has no word for: the segments of the log.
+//! KIVAL: what Redis has no word for: a connection's own durability, the segments of the log.
 
 use super::introspection::help;
+use super::options::is_word;
 use super::{Command, Context, Flags, Group, Outcome};
+use crate::config::AppendFsync;
 use crate::resp::{Args, Reply};
 use kival_engine::{SegmentState, SegmentStats};
 
@@ -24,6 +26,16 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     summary: "Holds the commands about kival's own store.",
     subcommands: &[
         Command {
+            name: "durability",
+            handler: durability,
+            arity: -2,
+            flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST),
+            complexity: "O(1)",
+            summary: "Answers what this connection's replies promise, or chooses it: always, everysec or no; \
+                default goes back to the server's appendfsync.",
+            ..SUBCOMMAND
+        },
+        Command {
             name: "help",
             handler: help,
             flags: Flags::LOADING.and(Flags::STALE),
@@ -41,6 +53,25 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     ],
     ..Command::BASE
 }];
+
+const BAD_POLICY: &str = "ERR durability must be one of the following: always, everysec, no, default";
+
+fn durability(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let Some(word) = args.get(2) else {
+        let policy = ctx.session.durability.unwrap_or(ctx.server.config.appendfsync);
+        return Ok(Reply::bulk(policy.word()));
+    };
+    if args.len() > 3 {
+        return Err(BAD_POLICY.into());
+    }
+    let policy = AppendFsync::ALL.iter().copied().find(|policy| is_word(word, policy.word()));
+    if policy.is_none() && !is_word(word, "default") {
+        return Err(BAD_POLICY.into());
+    }
+    ctx.session.durability = policy;
+    ctx.server.durability_changed = true;
+    Ok(Reply::Ok)
+}
 
 fn segments(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
     // A gauge, as INFO's counts are: it does not wait for the log.

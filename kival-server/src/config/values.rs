@@ -12,7 +12,8 @@ macro_rules! words {
         impl $name {
             /// The words, in the order of the variants.
             pub const WORDS: &[&str] = &[$($word),+];
-            pub(super) const ALL: &[Self] = &[$(Self::$variant),+];
+            /// The variants, in the order of the words.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The word that stands for this variant in files and replies.
             pub fn word(self) -> &'static str {
@@ -31,6 +32,18 @@ words! {
         Always = "always",
         /// When the operating system sees fit.
         No = "no",
+    }
+}
+
+impl AppendFsync {
+    /// The one of the two that promises more.
+    pub fn stricter(self, other: AppendFsync) -> AppendFsync {
+        let promise = |policy| match policy {
+            AppendFsync::No => 0,
+            AppendFsync::EverySec => 1,
+            AppendFsync::Always => 2,
+        };
+        if promise(other) > promise(self) { other } else { self }
     }
 }
 

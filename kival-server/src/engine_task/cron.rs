@@ -60,30 +60,39 @@ impl EngineTask {
 
     /// Brings into force what CONFIG SET has changed.
     pub(super) fn apply_settings(&mut self) {
+        if self.server.durability_changed {
+            self.apply_durability();
+        }
         if self.server.changed_settings.is_empty() {
             return;
         }
         self.server.changed_settings.clear();
+        self.apply_durability();
         let config = &self.server.config;
         self.shared.apply(config);
         let engine = self.store.engine();
-        engine.set_sync_policy(sync_policy(config.appendfsync));
         engine.set_segment_size(config.segment_size);
         engine.set_cache_size(config.cache_size);
         engine.set_compaction(CompactionPolicy {
             percentage: config.auto_aof_rewrite_percentage,
             min_size: config.auto_aof_rewrite_min_size,
         });
-        // Replies that were held under another policy may leave now.
-        self.release_held();
+    }
+
+    /// Has the engine sync as the strictest policy in use wants it.
+    fn apply_durability(&mut self) {
+        self.server.durability_changed = false;
+        let own = self.clients.iter().filter_map(|session| session.durability);
+        let strictest = own.fold(self.server.config.appendfsync, AppendFsync::stricter);
+        self.store.engine().set_sync_policy(sync_policy(strictest));
     }
 }
 
-/// The engine's word for a policy.
+/// What the engine does by itself under a policy. What an `always` client waits for is synced when it
+/// begins to wait; whatever else is appended meanwhile, such as tombstones of expired keys, within a second.
 pub fn sync_policy(policy: AppendFsync) -> SyncPolicy {
     match policy {
-        AppendFsync::Always => SyncPolicy::Always,
-        AppendFsync::EverySec => SyncPolicy::EverySecond,
+        AppendFsync::Always | AppendFsync::EverySec => SyncPolicy::EverySecond,
         AppendFsync::No => SyncPolicy::No,
     }
 }

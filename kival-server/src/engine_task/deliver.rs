@@ -1,15 +1,19 @@
 //! Replies on their way out.
 //!
-//! Under `appendfsync always` replies leave when the sequence they depend on is on disk; those of the same
-//! connection behind them wait too, those of others do not. What a client does not take is limited.
+//! For a client under `always` replies leave when the sequence they depend on is on disk; those of the same
+//! connection behind them wait too, those of others do not. Under `everysec` they wait while the disk is
+//! more than a second behind. A reply goes by the policy under which its command ran, whatever becomes of
+//! that meanwhile. What a client does not take is limited.
 
 use super::mailbox::Outgoing;
-use super::run::write_refusal;
+use super::run::{misconf, write_refusal};
 use super::session::{Held, Session};
 use super::{ClientKey, EngineTask, TurnReply};
 use crate::config::{AppendFsync, OutputLimit};
 use crate::resp::{Output, Reply, encode};
+use kival_engine::WriteError;
 use std::cmp::{Ordering, Reverse};
+use std::collections::HashSet;
 use std::time::Instant;
 
 /// A client whose oldest held replies depend on a sequence; the lowest sequence is the greatest.
@@ -33,29 +37,39 @@ impl PartialOrd for Waiting {
 }
 
 impl EngineTask {
+    /// The policy of a client: its own, or the server's.
+    pub(super) fn policy_of(&self, session: &Session) -> AppendFsync {
+        session.durability.unwrap_or(self.server.config.appendfsync)
+    }
+
     /// Appends what the turn has staged, and sends its replies or holds them.
     pub(super) fn end_turn(&mut self) {
         let committed = self.store.engine().commit();
         let mut turn = std::mem::take(&mut self.turn);
         if let Err(error) = &committed {
-            tracing::error!(%error, clients = turn.len(), "a turn was taken back");
-            let refusal = Reply::Error(write_refusal(error));
-            // Last first: a client that had several replies gets back what it was before the first.
-            for reply in turn.iter_mut().rev() {
-                self.replace_by_errors(reply, &refusal);
-            }
+            self.take_back(&mut turn, error);
         }
         let durable = self.store.engine().durable_sequence();
-        let always = self.server.config.appendfsync == AppendFsync::Always;
-        if always && turn.iter().any(|reply| reply.depends > durable) {
+        let behind = self.disk_is_behind;
+        let waits = |reply: &TurnReply| {
+            let strict = match reply.policy {
+                AppendFsync::Always => true,
+                AppendFsync::EverySec => behind,
+                AppendFsync::No => false,
+            };
+            if strict && reply.depends > durable { reply.depends } else { 0 }
+        };
+        if let Some(latest) = turn.iter().map(waits).max().filter(|&latest| latest > 0) {
             // What was read may have been written under another policy.
-            self.store.engine().request_sync();
+            self.store.engine().request_sync_of(latest);
         }
-        for TurnReply { slot, output, depends, replies, batches, .. } in turn.drain(..) {
+        for reply in turn.drain(..) {
+            let depends = waits(&reply);
+            let TurnReply { slot, output, replies, batches, .. } = reply;
             let Some(session) = self.clients.get_mut(slot) else { continue };
             session.bytes_out += output.len() as u64;
             self.server.counters.bytes_out += output.len() as u64;
-            if session.held.is_empty() && (!always || depends <= durable) {
+            if session.held.is_empty() && depends == 0 {
                 self.send(slot, output, batches);
                 continue;
             }
@@ -68,9 +82,27 @@ impl EngineTask {
         self.turn = turn;
     }
 
+    /// Turns replies that tell of a turn which could not be appended into errors, and takes back what their
+    /// clients became in it.
+    fn take_back(&mut self, turn: &mut [TurnReply], error: &WriteError) {
+        let last = self.store.engine().last_sequence();
+        let mut concerned: HashSet<usize> = HashSet::new();
+        // Of a client everything from its first such reply on: that may rest on what is taken back.
+        let replaced = turn.iter_mut().filter(|reply| {
+            concerned.contains(&reply.slot) || (reply.depends > last && concerned.insert(reply.slot))
+        });
+        let replaced: Vec<&mut TurnReply> = replaced.collect();
+        tracing::error!(%error, replies = replaced.len(), "a turn was taken back");
+        let refusal = Reply::Error(write_refusal(error));
+        // Last first: a client that had several replies gets back what it was before the first.
+        for reply in replaced.into_iter().rev() {
+            self.replace_by_errors(reply, &refusal);
+        }
+    }
+
     fn replace_by_errors(&mut self, reply: &mut TurnReply, refusal: &Reply) {
         let Some(session) = self.clients.get_mut(reply.slot) else { return };
-        session.stand(reply.before);
+        self.server.durability_changed |= session.stand(reply.before);
         reply.output = Output::new();
         reply.depends = 0;
         for _ in 0..reply.replies {
@@ -80,23 +112,20 @@ impl EngineTask {
 
     /// Sends what has become durable.
     pub(super) fn release_held(&mut self) {
-        let always = self.server.config.appendfsync == AppendFsync::Always;
         let durable = self.store.engine().durable_sequence();
-        let poisoned = self.store.engine().poisoned().map(str::to_owned);
+        let failed = self.store.engine().sync_failure();
         while let Some(&Waiting { depends, client }) = self.waiting.peek() {
-            if let (Some(cause), true) = (&poisoned, depends > durable) {
+            if depends > durable {
+                let Some(cause) = &failed else { return };
                 self.waiting.pop();
                 self.fail_held(client, cause);
                 continue;
-            }
-            if always && depends > durable {
-                return;
             }
             self.waiting.pop();
             let session = self.clients.get_mut(client.slot).filter(|session| session.id == client.id);
             let Some(session) = session else { continue };
             let mut released = Vec::new();
-            while let Some(held) = session.held.pop_front_if(|held| !always || held.depends <= durable) {
+            while let Some(held) = session.held.pop_front_if(|held| held.depends <= durable) {
                 released.push(held);
             }
             if let Some(next) = session.held.front() {
@@ -113,7 +142,7 @@ impl EngineTask {
         let durable = self.store.engine().durable_sequence();
         let session = self.clients.get_mut(client.slot).filter(|session| session.id == client.id);
         let Some(session) = session else { return };
-        let refusal = Reply::error(format!("MISCONF this could not be made durable: {cause}"));
+        let refusal = Reply::error(misconf(&format!("this could not be made durable: {cause}")));
         let mut held = std::mem::take(&mut session.held);
         for Held { depends, output, replies, .. } in &mut held {
             if *depends > durable {
@@ -146,6 +175,18 @@ impl EngineTask {
             session.closing = true;
             self.server.counters.output_limit_cuts += 1;
         }
+    }
+
+    /// Looks whether the disk keeps up.
+    pub(super) fn watch_disk(&mut self) {
+        let behind = self.store.engine().sync_is_late();
+        if behind && !self.disk_is_behind {
+            tracing::warn!(
+                "a sync of the log has been running for more than a second: writes wait for the disk"
+            );
+            self.server.counters.delayed_syncs += 1;
+        }
+        self.disk_is_behind = behind;
     }
 
     /// Looks at clients whose output is over the soft limit.

@@ -25,6 +25,7 @@ pub mod session;
 pub mod store;
 
 use crate::command::WaitFor;
+use crate::config::AppendFsync;
 use crate::net::shared::Shared;
 use crate::resp::{Batch, ErrorReply, Output, Reply};
 use deliver::Waiting;
@@ -105,11 +106,21 @@ struct TurnReply {
     slot: usize,
     output: Output,
     depends: u64,
+    /// The strictest policy under which its commands ran.
+    policy: AppendFsync,
     /// Commands answered in it: so many errors if the append fails.
     replies: usize,
     batches: u32,
     /// What its client was before: an append that fails takes that back too.
     before: Standing,
+}
+
+impl TurnReply {
+    /// Replies that depend on nothing in the log.
+    fn free(slot: usize, output: Output, replies: usize, batches: u32, before: Standing) -> TurnReply {
+        let policy = AppendFsync::No;
+        TurnReply { slot, output, depends: 0, policy, replies, batches, before }
+    }
 }
 
 /// The task's state.
@@ -128,6 +139,8 @@ pub struct EngineTask {
     /// Clients in a wait for the log or the clock.
     waits: Vec<ClientKey>,
     draining: Option<Instant>,
+    /// Whether the disk does not keep up: what depends on the log then waits under `everysec` too.
+    disk_is_behind: bool,
     /// When the keys were last measured against the machine's memory.
     memory_watched: Instant,
 }
@@ -162,6 +175,7 @@ impl EngineTask {
             waiting: BinaryHeap::new(),
             waits: Vec::new(),
             draining: None,
+            disk_is_behind: false,
             memory_watched: Instant::now(),
         }
     }
@@ -205,17 +219,7 @@ impl EngineTask {
                     self.resume(client);
                 }
             }
-            for Request { client, said } in requests.drain(..) {
-                match said {
-                    Said::Batch(batch) => self.take_batch(client, batch),
-                    Said::Broke(error) => self.break_off(client, error),
-                    Said::Ended => self.input_ended(client),
-                    Said::Gone => self.forget(client),
-                }
-                if self.store.engine_ref().staged_bytes() >= TURN_BYTES {
-                    self.end_turn();
-                }
-            }
+            self.take_requests(&mut requests);
             self.end_turn();
             if self.waits_for_log() {
                 // WAITAOF wants the log on disk under any policy.
@@ -223,6 +227,7 @@ impl EngineTask {
             }
             if news || tick {
                 self.store.engine().maintain();
+                self.watch_disk();
                 self.release_held();
                 self.end_waits();
             }
@@ -236,6 +241,20 @@ impl EngineTask {
             // On one thread the connections must get their turn too.
             if !self.ready.is_empty() {
                 tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn take_requests(&mut self, requests: &mut Vec<Request>) {
+        for Request { client, said } in requests.drain(..) {
+            match said {
+                Said::Batch(batch) => self.take_batch(client, batch),
+                Said::Broke(error) => self.break_off(client, error),
+                Said::Ended => self.input_ended(client),
+                Said::Gone => self.forget(client),
+            }
+            if self.store.engine_ref().staged_bytes() >= TURN_BYTES {
+                self.end_turn();
             }
         }
     }
@@ -271,6 +290,7 @@ impl EngineTask {
             db: 0,
             protocol: crate::resp::Protocol::Resp2,
             authenticated: self.server.config.requirepass.is_empty(),
+            durability: None,
             name: Vec::new(),
             lib_name: Vec::new(),
             lib_ver: Vec::new(),
@@ -301,8 +321,10 @@ impl EngineTask {
     }
 
     fn forget(&mut self, client: ClientKey) {
-        if self.is_here(client) {
-            self.clients.remove(client.slot);
+        if self.is_here(client)
+            && let Some(gone) = self.clients.remove(client.slot)
+        {
+            self.server.durability_changed |= gone.durability.is_some();
         }
     }
 
@@ -378,7 +400,7 @@ impl EngineTask {
                 session.finish_waiting_batch();
             }
             let batches = u32::from(done);
-            self.turn.push(TurnReply { slot: client.slot, output, depends: 0, replies: 1, batches, before });
+            self.turn.push(TurnReply::free(client.slot, output, 1, batches, before));
         }
         self.clients.put_back(client.slot, session);
         self.ready.push_back(client);
@@ -424,7 +446,7 @@ impl EngineTask {
             crate::resp::encode(&crate::resp::Reply::Error(error), session.protocol, &mut output);
         }
         let before = session.standing();
-        self.turn.push(TurnReply { slot: client.slot, output, depends: 0, replies: 0, batches: 0, before });
+        self.turn.push(TurnReply::free(client.slot, output, 0, 0, before));
         self.clients.put_back(client.slot, session);
     }
 
@@ -438,7 +460,7 @@ impl EngineTask {
         // Numbers above the last that counts were taken back: there is nothing to wait for.
         let whole = engine.durable_sequence() >= engine.last_sequence();
         let durable = if whole { u64::MAX } else { engine.durable_sequence() };
-        let poisoned = engine.poisoned().map(|cause| Reply::error(format!("MISCONF {cause}")));
+        let poisoned = engine.poisoned().map(|cause| Reply::error(run::misconf(&cause)));
         for client in std::mem::take(&mut self.waits) {
             let session = self.clients.get_mut(client.slot).filter(|session| session.id == client.id);
             let Some(session) = session else { continue };
@@ -452,8 +474,7 @@ impl EngineTask {
                     crate::resp::encode(&reply, session.protocol, &mut output);
                     let batches = u32::from(session.finish_waiting_batch());
                     let before = session.standing();
-                    let slot = client.slot;
-                    self.turn.push(TurnReply { slot, output, depends: 0, replies: 1, batches, before });
+                    self.turn.push(TurnReply::free(client.slot, output, 1, batches, before));
                     self.ready.push_back(client);
                 }
                 None => self.waits.push(client),

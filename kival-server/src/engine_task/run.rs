@@ -4,7 +4,7 @@ use super::park::{self, Parked};
 use super::session::Session;
 use super::{ClientKey, EngineTask, Event, TURN_BYTES, TurnReply};
 use crate::command::{self, Abort, Command, Context, Flags};
-use crate::config::DebugCommand;
+use crate::config::{AppendFsync, DebugCommand};
 use crate::resp::{Args, Batch, ErrorReply, Output, Reply, encode};
 use kival_engine::{ReadError, WriteError};
 use std::time::Instant;
@@ -25,7 +25,7 @@ impl EngineTask {
     /// Runs the commands of a batch from index `from` on, until its end or until one has to wait.
     pub(super) fn run_batch(&mut self, session: &mut Session, client: ClientKey, batch: Batch, from: usize) {
         let mut output = Output::new();
-        let (mut depends, mut replies) = (0, 0);
+        let (mut depends, mut policy, mut replies) = (0, AppendFsync::No, 0);
         let mut rest = None;
         let before = session.standing();
         session.active = Instant::now();
@@ -34,7 +34,11 @@ impl EngineTask {
                 break;
             }
             let step = self.run_command(session, client, batch.command(index));
-            depends = depends.max(self.store.take_dependency());
+            let dependency = self.store.take_dependency();
+            if dependency > 0 {
+                depends = depends.max(dependency);
+                policy = policy.stricter(self.policy_of(session));
+            }
             match step {
                 Step::Reply(reply) => {
                     encode(&reply, session.protocol, &mut output);
@@ -64,7 +68,7 @@ impl EngineTask {
             session.query_bytes += batch.buffer_len();
             session.backlog.push_front((batch, next));
         }
-        self.turn.push(TurnReply { slot: client.slot, output, depends, replies, batches, before });
+        self.turn.push(TurnReply { slot: client.slot, output, depends, policy, replies, batches, before });
     }
 
     fn run_command(&mut self, session: &mut Session, client: ClientKey, args: Args<'_>) -> Step {
@@ -176,8 +180,16 @@ impl EngineTask {
 pub(super) fn write_refusal(error: &WriteError) -> ErrorReply {
     match error {
         WriteError::TooLarge => "ERR string exceeds maximum allowed size (512 MB)".into(),
-        other => format!("MISCONF {other}").into(),
+        WriteError::NoSpace => {
+            "MISCONF No space left on device: reads go on, writes will when there is room".into()
+        }
+        other => misconf(other).into(),
     }
+}
+
+/// The error of a store that takes no writes any more; `cause` says why.
+pub(super) fn misconf(cause: &dyn std::fmt::Display) -> String {
+    format!("MISCONF {cause}. See to the disk, look at the data with 'kival-server check', then restart.")
 }
 
 fn read_refusal(error: &ReadError) -> ErrorReply {

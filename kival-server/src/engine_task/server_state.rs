@@ -27,6 +27,8 @@ pub struct ServerState {
     pub shutdown: bool,
     /// Settings that were changed in this turn, for the loop to act on.
     pub changed_settings: Vec<&'static str>,
+    /// Whether a client chose another durability in this turn, or one that had chosen its own has gone.
+    pub durability_changed: bool,
 }
 
 /// Counters that CONFIG RESETSTAT sets to zero.
@@ -50,6 +52,8 @@ pub struct Counters {
     pub output_limit_cuts: u64,
     /// Clients cut for their query buffer.
     pub query_limit_cuts: u64,
+    /// Syncs that took longer than a second.
+    pub delayed_syncs: u64,
     /// Reads that had to wait for the disk.
     pub cold_reads: u64,
     /// Reads that found damage.

@@ -1,6 +1,7 @@
 //! The clients as the engine task knows them.
 
 use crate::command::{Command, full_name};
+use crate::config::AppendFsync;
 use crate::engine_task::mailbox::Mailbox;
 use crate::engine_task::park::Parked;
 use crate::resp::{Batch, ErrorReply, Output, Protocol};
@@ -23,6 +24,8 @@ pub struct Session {
     pub protocol: Protocol,
     /// Whether it may run commands that need authentication.
     pub authenticated: bool,
+    /// KIVAL DURABILITY: its own policy; that of the server if none.
+    pub durability: Option<AppendFsync>,
     /// CLIENT SETNAME.
     pub name: Vec<u8>,
     /// CLIENT SETINFO LIB-NAME.
@@ -62,7 +65,7 @@ pub struct Session {
 /// Replies that may not be seen before a sequence is on disk.
 #[derive(Debug)]
 pub struct Held {
-    /// The sequence.
+    /// The sequence; 0 for replies that only wait behind others.
     pub depends: u64,
     /// The replies.
     pub output: Output,
@@ -78,6 +81,7 @@ pub struct Standing {
     db: u32,
     protocol: Protocol,
     authenticated: bool,
+    durability: Option<AppendFsync>,
 }
 
 impl Session {
@@ -93,14 +97,18 @@ impl Session {
 
     /// What a failed append would have to take back.
     pub fn standing(&self) -> Standing {
-        Standing { db: self.db, protocol: self.protocol, authenticated: self.authenticated }
+        let Session { db, protocol, authenticated, durability, .. } = *self;
+        Standing { db, protocol, authenticated, durability }
     }
 
-    /// Takes it back.
-    pub fn stand(&mut self, before: Standing) {
+    /// Takes it back, and says whether its durability was another meanwhile.
+    pub fn stand(&mut self, before: Standing) -> bool {
+        let other_durability = self.durability != before.durability;
         self.db = before.db;
         self.protocol = before.protocol;
         self.authenticated = before.authenticated;
+        self.durability = before.durability;
+        other_durability
     }
 
     /// Brings back the state of a new connection, as RESET does; `authenticated` says what a new one is.
@@ -108,6 +116,7 @@ impl Session {
         self.db = 0;
         self.protocol = Protocol::Resp2;
         self.authenticated = authenticated;
+        self.durability = None;
         self.name.clear();
     }
 }

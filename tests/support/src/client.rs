@@ -79,6 +79,23 @@ impl Client {
         self.try_frame().expect("the server answers").value
     }
 
+    /// Whether no reply has come that was not read. What is still on its way is not seen: a test asks only
+    /// when it knows otherwise that the server has made up its mind.
+    ///
+    /// # Panics
+    /// If the connection fails.
+    pub fn is_silent(&mut self) -> bool {
+        let stream = self.reader.get_ref();
+        stream.set_nonblocking(true).expect("a socket can be told not to wait");
+        let seen = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("a socket can be told to wait");
+        match seen {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.reader.buffer().is_empty(),
+            Err(e) => panic!("the connection failed: {e}"),
+            Ok(_) => false,
+        }
+    }
+
     /// Sends all of `bytes`, which hold `replies` commands, and adds that many replies to `frames`: the two
     /// at the same time, since a server may stop reading while its replies are not taken.
     ///

@@ -1,0 +1,53 @@
+//! When the engine syncs by itself.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::Store;
+use kival_engine::{Engine, Options, SyncPolicy};
+
+fn every_second() -> (Store, Engine) {
+    let (store, _) = Store::in_memory();
+    let store = Store { options: Options { sync: SyncPolicy::EverySecond, ..store.options }, ..store };
+    let engine = store.open().0;
+    (store, engine)
+}
+
+fn put(engine: &mut Engine) -> u64 {
+    engine.put(0, b"k", b"v", 0).unwrap();
+    engine.commit().unwrap()
+}
+
+#[test]
+fn the_log_is_synced_a_second_after_the_last_time_if_there_is_something_to_sync() {
+    let (store, mut engine) = every_second();
+    let mut upto = 0;
+    for round in 1..4 {
+        store.clock.set(1_000_000 + round * 1000);
+        upto = put(&mut engine);
+        engine.tick();
+        store.drive(&mut engine, |engine| engine.durable_sequence() >= upto);
+    }
+    let syncs = engine.stats().syncs;
+    store.clock.set(1_010_000);
+    engine.tick();
+    engine.maintain();
+    engine.sync().unwrap();
+    assert_eq!((engine.stats().syncs, engine.durable_sequence()), (syncs, upto), "there was nothing to sync");
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_make_the_second_longer() {
+    let (store, mut engine) = every_second();
+    store.clock.set(1_001_000);
+    let first = put(&mut engine);
+    engine.tick();
+    store.drive(&mut engine, |engine| engine.durable_sequence() >= first);
+    // Half a second later somebody sets the clock back by as much.
+    let second = put(&mut engine);
+    store.clock.set(1_001_500);
+    store.clock.set(1_001_000);
+    store.clock.pass(500);
+    engine.tick();
+    store.drive(&mut engine, |engine| engine.durable_sequence() >= second);
+}
