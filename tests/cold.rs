@@ -78,7 +78,7 @@ fn a_busy_pipeline_does_not_starve_who_waits_for_the_disk() {
     let served = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let pipeline: Vec<Vec<&str>> = vec![vec!["SET", "other", "value"]; 500];
+            let pipeline: Vec<Vec<&str>> = vec![vec!["SET", "other", "value"]; 20_000];
             busy.call(&["KIVAL", "DURABILITY", "no"]);
             while !served.load(Ordering::Relaxed) {
                 busy.call_all(&pipeline);

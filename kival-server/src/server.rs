@@ -162,6 +162,7 @@ fn options(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Optio
         databases: config.databases,
         segment_size: config.segment_size,
         cache_size: config.cache_size,
+        reserved_space: reserved_space(config),
         sync: sync_policy(config.appendfsync),
         compaction: CompactionPolicy {
             percentage: config.auto_aof_rewrite_percentage,
@@ -170,6 +171,11 @@ fn options(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Optio
         waker: Arc::new(move || wake.notify_one()),
         ..Options::new(&config.dir)
     }
+}
+
+/// Bytes of disk space that a configuration keeps back: none where there is no disk.
+pub fn reserved_space(config: &Config) -> u64 {
+    if config.in_memory { 0 } else { config.reserved_space }
 }
 
 fn tell_opened(config: &Config, engine: &Engine, report: &OpenReport) {

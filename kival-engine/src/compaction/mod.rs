@@ -221,6 +221,7 @@ impl Engine {
                 policy::all(self)
             }
             None if self.compactor.pause.contains(&self.now_ms()) => return,
+            None if self.space.is_full() => self.choose_on_full_disk(),
             None => policy::choose(self),
         };
         if slots.is_empty() {

@@ -72,6 +72,24 @@ pub(crate) fn choose(engine: &Engine) -> Vec<u32> {
     pick(choices, live, engine.options.segment_size)
 }
 
+/// The deadest segments whose copies fit in `room` bytes: for a full disk.
+pub(crate) fn fitting(engine: &Engine, room: u64) -> Vec<u32> {
+    if engine.options.compaction.percentage == 0 {
+        return Vec::new();
+    }
+    let mut choices = sealed(engine);
+    choices.retain(|choice| choice.dead() * 100 >= choice.bytes * LEAST_DEAD);
+    choices.sort_by_key(|choice| std::cmp::Reverse(choice.dead() * 1000 / choice.bytes.max(1)));
+    let mut copied = 0;
+    choices.retain(|choice| {
+        let copy = choice.live + choice.kept;
+        let fits = copied + copy <= room;
+        copied += if fits { copy } else { 0 };
+        fits
+    });
+    choices.iter().map(|choice| choice.slot).collect()
+}
+
 /// The deadest segments, as long as their live bytes stay a small part of the whole: that is the room
 /// that the merge needs beside its inputs.
 fn pick(mut choices: Vec<Choice>, live: u64, segment_size: u64) -> Vec<u32> {

@@ -26,6 +26,7 @@ impl Engine {
         self.notice_failed_sync();
         self.deletes.settle(self.syncer.durable_sequence());
         self.sync_by_the_clock();
+        self.tend_reserve();
         if self.active.end > self.active.header_size {
             self.roll_if_full();
         }

@@ -11,6 +11,7 @@
 //! | `read.rs` | entries, values, cold reads, iteration |
 //! | `absence.rs` | what the absence of a key depends on |
 //! | `databases.rs` | databases, namespaces, live bytes |
+//! | `space.rs` | disk space, and the reserve for a full disk |
 //! | `maintain.rs` | taking in news, expiry, syncs by the clock |
 //! | `stats.rs` | what there is to know about a store |
 
@@ -19,6 +20,7 @@ pub(crate) mod databases;
 mod maintain;
 pub(crate) mod options;
 mod read;
+pub(crate) mod space;
 mod stats;
 mod write;
 
@@ -40,6 +42,7 @@ use crate::recovery::{self, OpenReport};
 use absence::RecentDeletes;
 use databases::Databases;
 use options::Options;
+use space::DiskSpace;
 use std::collections::VecDeque;
 use write::Stage;
 
@@ -70,6 +73,7 @@ pub struct Engine {
     pub(crate) databases: Databases,
     cache: ValueCache,
     active: Active,
+    pub(crate) space: DiskSpace,
     stage: Stage,
     /// The next number to be issued.
     next_sequence: u64,
@@ -123,6 +127,8 @@ struct Active {
     reserved: u64,
     /// Whether the file system can reserve at all.
     can_reserve: bool,
+    /// Whether the system lets the file grow no more.
+    capped: bool,
     /// Earlier segments that hold groups not yet synced.
     unsynced: Vec<u32>,
 }
@@ -164,6 +170,7 @@ impl Engine {
         let compactor = Compactor::new(&opened.home, options.waker.clone(), lockstep);
         let mut engine = Engine {
             cache: ValueCache::new(options.cache_size),
+            space: DiskSpace::new(options.reserved_space),
             stage: Stage::default(),
             next_sequence: opened.next_sequence,
             sequence_limit: opened.home.manifest.get().sequence_limit,
@@ -303,23 +310,28 @@ impl Engine {
         self.compactor.stop();
         let news = self.keeper.finish();
         news.into_iter().for_each(|news| self.take_in(news));
-        let failed = |error: std::io::Error| WriteError::Append { cause: error.to_string() };
-        while let Some(slot) = self.sealing.pop_front() {
-            self.seal_now(slot).map_err(failed)?;
+        let sealed = self.with_reserve(Engine::seal_all);
+        sealed.map_err(|error| WriteError::Append { cause: error.to_string() })
+    }
+
+    /// Seals every segment, and names no open one in the manifest any more. Can be done again where it failed.
+    fn seal_all(&mut self) -> std::io::Result<()> {
+        while let Some(&slot) = self.sealing.front() {
+            self.seal_now(slot)?;
+            self.sealing.pop_front();
         }
         let active = self.active.slot;
         if self.active.end > self.active.header_size {
-            self.seal_now(active).map_err(failed)?;
+            self.seal_now(active)?;
         }
         let last = self.next_sequence - 1;
         let (chain, mut empty) = (self.last_logged, Vec::new());
-        let update = self.home.manifest.update(|manifest| {
+        self.home.manifest.update(|manifest| {
             empty = manifest.segments.iter().filter(|entry| entry.sealed.is_none()).map(|e| e.id).collect();
             manifest.segments.retain(|entry| entry.sealed.is_some());
             manifest.sequence_limit = last;
             manifest.chain = chain;
-        });
-        update.map_err(failed)?;
+        })?;
         for id in empty {
             // The manifest does not name it any more: what stays is removed at the next open.
             let _ = self.home.fs.remove(&self.home.dir.join(crate::format::segment::file_name(id)));
@@ -349,7 +361,10 @@ impl Engine {
     /// Takes in what the keeper has done.
     fn take_in(&mut self, news: News) {
         match news {
-            News::Prepared(prepared) => self.prepare = Prepare::Ready(prepared),
+            News::Prepared(prepared) => {
+                self.space.untell();
+                self.prepare = Prepare::Ready(prepared);
+            }
             News::Sealed { id, summary } => {
                 self.seal_asked = false;
                 if let Some(slot) = self.segments.slot_of(id) {
@@ -365,15 +380,23 @@ impl Engine {
                 self.limit_asked = false;
             }
             News::HintWritten => {}
-            News::Failed { job, cause } => {
-                tracing::error!(%cause, ?job, "housekeeping failed; it will be tried again");
+            News::ReserveFilled { bytes } => self.space.filled(bytes),
+            News::Failed { job: Job::FillReserve { .. }, cause, no_space } => {
+                self.space.not_filled(no_space, &cause);
+            }
+            News::Failed { job, cause, no_space } => {
+                if no_space {
+                    self.space.tell(&job);
+                } else {
+                    tracing::error!(%cause, ?job, "housekeeping failed; it will be tried again");
+                }
                 self.retry_ms = self.now_ms + RETRY_AFTER;
                 match job {
                     Job::Prepare => self.prepare = Prepare::Idle,
                     Job::RaiseLimit(_) => self.limit_asked = false,
                     Job::Seal { .. } => self.seal_asked = false,
                     // Made anew at the next open.
-                    Job::WriteHint { .. } => {}
+                    Job::WriteHint { .. } | Job::FillReserve { .. } => {}
                 }
             }
         }
@@ -420,6 +443,7 @@ impl Active {
             end: header_size,
             reserved: header_size,
             can_reserve: true,
+            capped: false,
             unsynced: Vec::new(),
         }
     }

@@ -91,6 +91,9 @@ pub struct Options {
     pub sync: SyncPolicy,
     /// When compaction begins by itself.
     pub compaction: CompactionPolicy,
+    /// Bytes of disk space held in the file `RESERVE`, for deletions and compaction on a full disk.
+    /// Default 0: none.
+    pub reserved_space: u64,
     /// Called from background threads when [`crate::Engine::maintain`] has something to do or a sync
     /// has ended. Default: nothing.
     pub waker: Waker,
@@ -110,6 +113,7 @@ impl Options {
             cache_size: 64 << 20,
             sync: SyncPolicy::default(),
             compaction: CompactionPolicy::default(),
+            reserved_space: 0,
             waker: Arc::new(|| {}),
             background: Background::default(),
         }

@@ -29,6 +29,10 @@ pub struct Stats {
     pub last_sequence: u64,
     /// Highest sequence on disk with everything before it.
     pub durable_sequence: u64,
+    /// Bytes of disk space held in reserve.
+    pub reserved_bytes: u64,
+    /// Whether puts are refused because the disk is full.
+    pub disk_full: bool,
     /// Syncs of the log.
     pub syncs: u64,
     /// Keys removed because they had expired.
@@ -74,6 +78,8 @@ impl Engine {
             cache_misses: self.cache.misses,
             last_sequence: self.last_sequence(),
             durable_sequence: self.durable_sequence(),
+            reserved_bytes: self.space.held(),
+            disk_full: self.space.is_full(),
             syncs: self.syncer.syncs(),
             expired: self.expired,
             compaction: self.compactor.progress(),

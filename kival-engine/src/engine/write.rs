@@ -2,10 +2,10 @@
 //!
 //! A record that is staged shows in the keydir at once, so that what follows in the same turn sees it.
 //! Each change is remembered until the commit: a [`Savepoint`] takes one command back, a failed append
-//! takes all back. Disk space is reserved when a record is staged, so that a lack of it is known before
-//! anything has been promised.
+//! takes all back. Disk space is reserved when a record is staged (`space.rs`).
 
 use super::databases::{Databases, NAMESPACES, NamespaceMap, Space};
+use super::space::is_no_space;
 use super::{Active, Engine, Prepare};
 use crate::error::WriteError;
 use crate::format::group::{self, GroupHeader, Position};
@@ -16,9 +16,6 @@ use crate::keydir::{Entry, ExpiryChange, Place};
 use crate::log::keeper::{Job, SEQUENCE_RESERVE};
 use crate::log::segments::SegmentState;
 use std::io;
-
-/// Disk space is reserved in steps of this size, or of a quarter of a segment.
-const RESERVE_STEP: u64 = 16 << 20;
 
 /// Records waiting for the commit, and how to take them back.
 #[derive(Default)]
@@ -285,7 +282,7 @@ impl Engine {
         let header_size = if self.stage.records == 0 { group::HEADER } else { 0 };
         let size = record_size(draft.key.len(), draft.value.len());
         let at = (self.stage.bytes.len() + header_size) as u64;
-        self.active.reserve_to(&self.segments, self.options.segment_size, self.active.end + at + size)?;
+        self.make_room(self.active.end + at + size, draft.kind != Kind::Value)?;
         let stage = &mut self.stage;
         if stage.records == 0 {
             stage.bytes.resize(group::HEADER, 0);
@@ -373,12 +370,16 @@ impl Engine {
 
     /// Takes the turn back after its append failed, and cuts the log back to its last whole group.
     fn fail_append(&mut self, file: &dyn crate::fs::File, error: &io::Error) -> WriteError {
+        let staged = self.stage.bytes.len() as u64;
         self.take_turn_back();
         let cut = file.truncate(self.active.end);
         self.active.reserved = self.active.end;
         let cause = match cut {
             // The rest of the log is as sound as it was: with room it goes on.
-            Ok(()) if is_no_space(error) => return WriteError::NoSpace,
+            Ok(()) if is_no_space(error) => {
+                self.active.watch_largest(error, self.active.end + staged);
+                return self.space.refuse();
+            }
             Ok(()) => format!("an append to the log failed: {error}"),
             Err(cut) => format!("an append failed ({error}), and the log could not be cut back ({cut})"),
         };
@@ -412,8 +413,9 @@ impl Engine {
 
     /// Goes on in the next segment if the active one is full and the next is ready; asks for it early.
     pub(super) fn roll_if_full(&mut self) {
-        let full = self.active.end >= self.options.segment_size;
-        if matches!(self.prepare, Prepare::Idle) && self.active.end >= self.options.segment_size / 2 {
+        let full = self.active.end >= self.options.segment_size || self.active.capped;
+        let soon = full || self.active.end >= self.options.segment_size / 2;
+        if matches!(self.prepare, Prepare::Idle) && soon {
             self.ask_to_prepare();
         }
         if full {
@@ -441,12 +443,6 @@ impl Engine {
     }
 }
 
-/// Whether the disk, a quota or the largest size of a file leaves no room. Nothing is broken then.
-fn is_no_space(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
-
 impl Stage {
     fn seal_header(&mut self, header: GroupHeader) {
         let header = GroupHeader { body_crc: crc32fast::hash(&self.crcs), ..header };
@@ -471,34 +467,6 @@ impl Stage {
         self.crcs.clear();
         self.records = 0;
         self.undo.clear();
-    }
-}
-
-impl Active {
-    /// Reserves disk space up to `end`.
-    fn reserve_to(
-        &mut self,
-        segments: &crate::log::segments::Segments,
-        segment_size: u64,
-        end: u64,
-    ) -> Result<(), WriteError> {
-        if end <= self.reserved || !self.can_reserve {
-            return Ok(());
-        }
-        let step = RESERVE_STEP.min(segment_size / 4).max(1);
-        let target = end.next_multiple_of(step);
-        let file = &segments.get(self.slot).file;
-        let reserve = |target| file.reserve(self.end, target - self.end);
-        // Near the end of the disk a whole step may not fit where the record itself does.
-        match reserve(target).map(|()| target).or_else(|_| reserve(end).map(|()| end)) {
-            Ok(reserved) => self.reserved = reserved,
-            Err(error) if is_no_space(&error) => return Err(WriteError::NoSpace),
-            Err(error) => {
-                tracing::warn!(%error, "the file system cannot reserve space; a full disk shows at the append");
-                self.can_reserve = false;
-            }
-        }
-        Ok(())
     }
 }
 

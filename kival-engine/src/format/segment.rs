@@ -13,6 +13,8 @@ const MAX_INPUTS: usize = 1 << 16;
 pub const MANIFEST: &str = "MANIFEST";
 /// Name of the lock file.
 pub const LOCK: &str = "LOCK";
+/// Name of the file that holds disk space in reserve.
+pub const RESERVE: &str = "RESERVE";
 
 /// The name of segment `id`.
 pub fn file_name(id: u64) -> String {

@@ -3,8 +3,10 @@
 
 use super::Home;
 use super::hint_file::{Summed, write_from_segment};
+use super::reserve::ReserveFile;
 use super::scan::read_segment_header;
 use super::sync::{SyncWaiter, Waker};
+use crate::engine::space::is_no_space;
 use crate::format::group::Position;
 use crate::format::manifest::{Sealed, SegmentEntry};
 use crate::format::segment::{SegmentHeader, file_name};
@@ -37,6 +39,8 @@ pub(crate) enum Job {
     WriteHint { id: u64, file: Arc<dyn File>, length: u64 },
     /// Promise not to issue a sequence above this.
     RaiseLimit(u64),
+    /// Make the reserve hold this many bytes.
+    FillReserve { file: ReserveFile, bytes: u64 },
 }
 
 /// What it answers.
@@ -50,8 +54,10 @@ pub(crate) enum News {
     HintWritten,
     /// The limit is now this.
     LimitRaised(u64),
+    /// The reserve holds what it was to hold.
+    ReserveFilled { bytes: u64 },
     /// A job failed; it may be asked for again.
-    Failed { job: Job, cause: String },
+    Failed { job: Job, cause: String, no_space: bool },
 }
 
 /// The thread's handle.
@@ -82,7 +88,10 @@ impl Desk {
     fn serve(&self, job: Job) -> bool {
         let answer = match do_job(&self.home, &job) {
             Ok(answer) => answer,
-            Err(error) => News::Failed { job, cause: error.to_string() },
+            Err(error) => {
+                let no_space = is_no_space(&error);
+                News::Failed { job, cause: error.to_string(), no_space }
+            }
         };
         let heard = self.outbox.send(answer).is_ok();
         (self.waker)();
@@ -176,6 +185,10 @@ fn do_job(home: &Home, job: &Job) -> io::Result<News> {
         Job::RaiseLimit(limit) => {
             home.manifest.update(|manifest| manifest.sequence_limit = *limit)?;
             Ok(News::LimitRaised(*limit))
+        }
+        Job::FillReserve { file, bytes } => {
+            file.fill(home, *bytes)?;
+            Ok(News::ReserveFilled { bytes: *bytes })
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod hint_file;
 pub(crate) mod keeper;
 pub(crate) mod manifest_file;
+pub(crate) mod reserve;
 pub(crate) mod scan;
 pub(crate) mod segments;
 pub(crate) mod sync;

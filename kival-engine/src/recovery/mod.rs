@@ -13,7 +13,7 @@ use crate::error::{Corruption, Damage, OpenError};
 use crate::format::group::Position;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::SegmentEntry;
-use crate::format::segment::{LOCK, file_name};
+use crate::format::segment::{LOCK, RESERVE, file_name};
 use crate::fs::{File, LockGuard};
 use crate::log::Home;
 use crate::log::keeper::{Prepared, SEQUENCE_RESERVE, create_log_segment};
@@ -105,6 +105,8 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let lock = fs.lock(&lock_path).map_err(OpenError::io("lock", lock_path))?;
     let lock = lock.ok_or_else(|| OpenError::Locked { dir: dir.clone() })?;
 
+    // Its space may be what makes this open possible. Where it cannot be had back, that may still be so.
+    let _ = fs.remove(&dir.join(RESERVE));
     let home = open_home(options)?;
     let strays = strays::find(&home)?;
     let mut report = OpenReport::default();

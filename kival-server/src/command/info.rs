@@ -174,7 +174,8 @@ fn status_bytes(status: &str, name: &str) -> Option<u64> {
 
 fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     let engine = ctx.store.engine_ref();
-    let (stats, poisoned) = (engine.stats(), engine.poisoned().is_some());
+    let stats = engine.stats();
+    let writes = engine.poisoned().is_none() && !stats.disk_full;
     let compaction = stats.compaction;
     let started = ctx.server.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     report.field("loading", 0);
@@ -190,13 +191,15 @@ fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("aof_rewrite_scheduled", u8::from(compaction.scheduled));
     report.field("aof_last_bgrewrite_status", if compaction.last_ok { "ok" } else { "err" });
     report.field("aof_rewrites", compaction.finished);
-    report.field("aof_last_write_status", if poisoned { "err" } else { "ok" });
+    report.field("aof_last_write_status", if writes { "ok" } else { "err" });
     report.field("aof_delayed_fsync", ctx.server.counters.delayed_syncs);
     report.field("aof_current_size", stats.log_bytes);
     report.field("aof_base_size", stats.live_bytes);
     report.field("kival_segments", stats.segments);
     report.field("kival_live_bytes", stats.live_bytes);
     report.field("kival_dead_bytes", stats.log_bytes.saturating_sub(stats.live_bytes));
+    report.field("kival_disk_full", u8::from(stats.disk_full));
+    report.field("kival_reserved_bytes", stats.reserved_bytes);
     report.field("kival_last_sequence", stats.last_sequence);
     report.field("kival_durable_sequence", stats.durable_sequence);
     report.field("kival_syncs", stats.syncs);

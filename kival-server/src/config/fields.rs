@@ -45,6 +45,8 @@ pub struct Config {
     pub in_memory: bool,
     /// When a write is made durable.
     pub appendfsync: AppendFsync,
+    /// Bytes of disk space kept back for a full disk.
+    pub reserved_space: u64,
     /// Bytes at which a segment of the log is full.
     pub segment_size: u64,
     /// Growth since the last compaction, in percent of the log's size then, at which the next one starts;
@@ -102,6 +104,7 @@ impl Config {
             dir: PathBuf::new(),
             in_memory: false,
             appendfsync: AppendFsync::Always,
+            reserved_space: 0,
             segment_size: 0,
             auto_aof_rewrite_percentage: 0,
             auto_aof_rewrite_min_size: 0,

@@ -165,6 +165,21 @@ pub static SETTINGS: &[Setting] = &[
                or when the system sees fit (no)",
     },
     Setting {
+        name: "reserved-space",
+        heading: Store,
+        kind: Kind::Memory {
+            min: 0,
+            max: SIZE_MAX,
+            get: |c| c.reserved_space,
+            set: |c, bytes| c.reserved_space = bytes,
+        },
+        default: "16mb",
+        unit: "bytes",
+        change: RunTime,
+        help: "Disk space kept back for a full disk: keys can still be deleted then, and compaction can free \
+               space; 0 is none",
+    },
+    Setting {
         name: "segment-size",
         heading: Store,
         kind: Kind::Memory {

@@ -4,6 +4,7 @@ use super::EngineTask;
 use super::mailbox::Outgoing;
 use crate::config::AppendFsync;
 use crate::limits;
+use crate::server::reserved_space;
 use kival_engine::{CompactionPolicy, SyncPolicy};
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,7 @@ impl EngineTask {
         let engine = self.store.engine();
         engine.set_segment_size(config.segment_size);
         engine.set_cache_size(config.cache_size);
+        engine.set_reserved_space(reserved_space(config));
         engine.set_compaction(CompactionPolicy {
             percentage: config.auto_aof_rewrite_percentage,
             min_size: config.auto_aof_rewrite_min_size,

@@ -20,6 +20,8 @@ use crate::wait::eventually;
 #[derive(Clone, Debug)]
 pub struct Launch {
     program: PathBuf,
+    /// What stands before port and directory.
+    before: Vec<OsString>,
     args: Vec<OsString>,
 }
 
@@ -51,7 +53,8 @@ pub struct Server {
 impl Launch {
     /// The kival program `binary` with these arguments.
     pub fn kival<A: Into<OsString> + Clone>(binary: &Path, args: &[A]) -> Launch {
-        Launch { program: binary.to_owned(), args: args.iter().cloned().map(Into::into).collect() }
+        let args = args.iter().cloned().map(Into::into).collect();
+        Launch { program: binary.to_owned(), before: Vec::new(), args }
     }
 
     /// redis-server with these arguments, without snapshots and with its append-only file, so that it
@@ -62,7 +65,17 @@ impl Launch {
         }
         let own = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"].map(OsString::from);
         let args = own.into_iter().chain(args.iter().cloned().map(Into::into)).collect();
-        Some(Launch { program: tools::find("redis-server")?, args })
+        Some(Launch { program: tools::find("redis-server")?, before: Vec::new(), args })
+    }
+
+    /// The same through another program, which runs the command that follows these arguments of its own, in
+    /// its own process. The data directory is the fourth argument of that command.
+    #[must_use]
+    pub fn through(self, program: &Path, args: &[&str]) -> Launch {
+        let mut before: Vec<OsString> = args.iter().map(OsString::from).collect();
+        before.push(self.program.into());
+        before.extend(self.before);
+        Launch { program: program.to_owned(), before, args: self.args }
     }
 
     /// Starts it in a new temporary directory and waits until it answers.
@@ -95,6 +108,7 @@ impl Launch {
         let said_before = fs::metadata(log).map_or(0, |meta| meta.len()) as usize;
         let out = OpenOptions::new().create(true).append(true).open(log).expect("a log file");
         let child = Command::new(&self.program)
+            .args(&self.before)
             .args(["--port", &port.to_string(), "--dir"])
             .arg(dir)
             .args(&self.args)
@@ -243,6 +257,18 @@ impl Server {
                 panic!("{} did not start ({status}):\n{output}", self.launch.program.display())
             }
         }
+    }
+
+    /// Starts it again on its directory as `launch` says, after ending it as a crash would where it still
+    /// runs.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    pub fn restarted_as(mut self, launch: Launch) -> Server {
+        self.launch = launch;
+        self.restart();
+        self
     }
 
     /// Starts another server like it on the same directory while this one runs.

@@ -1,0 +1,286 @@
+//! Disk space: set aside for the records to come, and what happens when there is none.
+//!
+//! Space is reserved when a record is staged, so that a lack of it is known before anything has been
+//! promised. A put that finds none is refused. A *small* record (a tombstone, a change of expiry, a map of
+//! databases) then gets a step of the [`ReserveFile`], and the store is *low*: no put is taken until the
+//! reserve is whole again, which the keeper tries a few times a second. Half of the reserve is for small
+//! records, half for a merge that makes room ([`crate::compaction`]).
+
+use super::{Active, Engine, Prepare};
+use crate::compaction::policy;
+use crate::error::WriteError;
+use crate::log::keeper::Job;
+use crate::log::reserve::ReserveFile;
+use crate::log::segments::Segments;
+use std::io;
+
+/// Disk space for records is reserved in steps of this size, or of a quarter of a segment.
+const STEP: u64 = 16 << 20;
+/// While the store is low, in steps of at most this size.
+const LOW_STEP: u64 = 64 << 10;
+/// The reserve is given back in this many steps.
+const RESERVE_STEPS: u64 = 16;
+/// Time between attempts to fill the reserve, in milliseconds.
+const FILL_EVERY: u64 = 200;
+
+/// The reserve, as the writer knows it.
+pub(crate) struct DiskSpace {
+    file: ReserveFile,
+    /// Bytes that it is to hold; 0 for none.
+    target: u64,
+    /// Bytes that it holds.
+    held: u64,
+    /// Whether the keeper is filling it.
+    asked: bool,
+    /// When that was last asked for, on the steady clock.
+    tried_ms: Option<u64>,
+    /// Whether puts are refused until it is whole.
+    low: bool,
+    /// Bytes that small records have reserved since the store is low.
+    used: u64,
+    /// Whether a merge has its half.
+    lent: bool,
+    /// Whether the last put was refused for want of space.
+    refused: bool,
+    /// Whether a lack of space for housekeeping has been told.
+    told: bool,
+}
+
+/// Whether the disk, a quota or the largest size of a file leaves no room. Nothing is broken then.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+impl DiskSpace {
+    /// A reserve that is to hold `target` bytes and holds none yet.
+    pub(super) fn new(target: u64) -> DiskSpace {
+        DiskSpace {
+            file: ReserveFile::default(),
+            target,
+            held: 0,
+            asked: false,
+            tried_ms: None,
+            low: false,
+            used: 0,
+            lent: false,
+            refused: false,
+            told: false,
+        }
+    }
+
+    /// Whether the disk is full: puts are refused.
+    pub(crate) fn is_full(&self) -> bool {
+        self.low || self.refused
+    }
+
+    /// Gives the disk the half that is for merges.
+    fn lend(&mut self) {
+        if !self.lent {
+            self.lent = true;
+            self.become_low();
+            self.cut_to(self.held.saturating_sub(self.target / 2));
+        }
+    }
+
+    /// Bytes that the reserve holds.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Remembers that a turn could not be appended for want of space.
+    pub(super) fn refuse(&mut self) -> WriteError {
+        self.refused = true;
+        WriteError::NoSpace
+    }
+
+    fn cut_to(&mut self, bytes: u64) -> bool {
+        let cut = self.file.cut_to(bytes);
+        if cut {
+            self.held = self.held.min(bytes);
+        }
+        cut
+    }
+
+    fn become_low(&mut self) {
+        if !self.low {
+            tracing::warn!(
+                reserved_space = self.target,
+                "the disk is full: only what frees space is written, until there is room for the reserve again"
+            );
+        }
+        self.low = true;
+    }
+
+    /// The reserve is whole.
+    pub(super) fn filled(&mut self, bytes: u64) {
+        (self.held, self.asked, self.lent) = (bytes, false, false);
+        if self.low && bytes == self.target {
+            tracing::warn!("there is room on the disk again: everything is written");
+            (self.low, self.used, self.refused) = (false, 0, false);
+        }
+    }
+
+    /// It could not be filled.
+    pub(super) fn not_filled(&mut self, no_space: bool, cause: &str) {
+        self.asked = false;
+        if no_space {
+            self.become_low();
+        } else {
+            tracing::warn!(cause, "no disk space can be held in reserve here (reserved-space)");
+            (self.target, self.low) = (self.held, false);
+        }
+    }
+
+    /// Tells of housekeeping that found no space, once until it finds some.
+    pub(super) fn tell(&mut self, job: &Job) {
+        if !self.told {
+            tracing::warn!(?job, "housekeeping finds no space on the disk; it is tried again");
+        }
+        self.told = true;
+    }
+
+    /// Housekeeping has found space.
+    pub(super) fn untell(&mut self) {
+        self.told = false;
+    }
+}
+
+impl Engine {
+    /// Changes how much disk space is held in reserve, in bytes; 0 for none.
+    pub fn set_reserved_space(&mut self, bytes: u64) {
+        if self.options.reserved_space != bytes {
+            self.options.reserved_space = bytes;
+            (self.space.target, self.space.tried_ms) = (bytes, None);
+        }
+    }
+
+    /// Reserves disk space up to `end` of the active segment for a record, which is `small` or a put.
+    pub(super) fn make_room(&mut self, end: u64, small: bool) -> Result<(), WriteError> {
+        if !small && self.space.low {
+            return Err(self.space.refuse());
+        }
+        if end <= self.active.reserved || !self.active.can_reserve {
+            return Ok(());
+        }
+        if !self.space.low {
+            let step = STEP.min(self.options.segment_size / 4).max(1);
+            let reserved = self.active.reserve_to(&self.segments, end, step);
+            if !small {
+                // A value that is larger than what is left says nothing of the others.
+                self.space.refused = !reserved && end - self.active.end <= step;
+            }
+            if reserved {
+                return Ok(());
+            }
+        }
+        if small && self.make_room_from_reserve(end) { Ok(()) } else { Err(WriteError::NoSpace) }
+    }
+
+    /// Reserves space up to `end`, giving back steps of the reserve until there is some.
+    fn make_room_from_reserve(&mut self, end: u64) -> bool {
+        let half = self.space.target / 2;
+        let step = (self.space.target / RESERVE_STEPS).max(1);
+        let record_step = (step / 4).clamp(1, LOW_STEP);
+        // What is for a merge is not taken for this.
+        let floor = if self.space.lent { 0 } else { half };
+        let before = self.active.reserved;
+        if self.space.used + (end - before) > half {
+            return false;
+        }
+        while !self.active.reserve_to(&self.segments, end, record_step) {
+            let left = self.space.held.saturating_sub(step).max(floor);
+            if left >= self.space.held || !self.space.cut_to(left) {
+                return false;
+            }
+            self.space.become_low();
+        }
+        if self.space.low {
+            self.space.used += self.active.reserved - before;
+        }
+        true
+    }
+
+    /// Has the reserve filled if it is not whole.
+    pub(super) fn tend_reserve(&mut self) {
+        if self.space.asked {
+            return;
+        }
+        if self.space.held == self.space.target {
+            return self.space.filled(self.space.target);
+        }
+        if self.space.lent {
+            // Until what it was lent for is done.
+            let preparing = matches!(self.prepare, Prepare::Asked) || !self.sealing.is_empty();
+            if preparing || self.compactor.progress().running {
+                return;
+            }
+            self.space.lent = false;
+        }
+        let now = self.options.clock.steady_ms();
+        if self.space.tried_ms.is_none_or(|tried| now >= tried + FILL_EVERY) {
+            (self.space.asked, self.space.tried_ms) = (true, Some(now));
+            self.keeper.ask(Job::FillReserve { file: self.space.file.clone(), bytes: self.space.target });
+        }
+    }
+
+    /// The segments whose merge makes room on a full disk; its copies fit into the half of the reserve that
+    /// is lent to it. Where the dead bytes are in the active segment, that is closed.
+    pub(crate) fn choose_on_full_disk(&mut self) -> Vec<u32> {
+        if self.space.asked {
+            // The keeper would take back what is lent.
+            return Vec::new();
+        }
+        let room = self.space.target / 2;
+        let slots = policy::fitting(self, room);
+        let live = self.databases.live_in(self.active.slot);
+        let by_itself = self.options.compaction.percentage > 0;
+        if !slots.is_empty() {
+            self.space.lend();
+        } else if by_itself && self.sealing.is_empty() && live < room && self.active.end > room + live {
+            self.space.lend();
+            self.ask_to_roll();
+        }
+        slots
+    }
+
+    /// Does what the close needs; where there is no space for it, once more with that of the reserve.
+    pub(super) fn with_reserve<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Engine) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match work(self) {
+            Err(error) if is_no_space(&error) && self.space.cut_to(0) => work(self),
+            done => done,
+        }
+    }
+}
+
+impl Active {
+    /// Reserves disk space up to `end`, if it can be, up to a multiple of `step`; `false` if there is none.
+    fn reserve_to(&mut self, segments: &Segments, end: u64, step: u64) -> bool {
+        if end <= self.reserved || !self.can_reserve {
+            return true;
+        }
+        let file = &segments.get(self.slot).file;
+        let reserve = |target| file.reserve(self.end, target - self.end).map(|()| target);
+        // Near the end of the disk a whole step may not fit where the record itself does.
+        match reserve(end.next_multiple_of(step)).or_else(|_| reserve(end)) {
+            Ok(reserved) => self.reserved = reserved,
+            Err(error) if is_no_space(&error) => {
+                self.watch_largest(&error, end);
+                return false;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the file system cannot reserve space; a full disk shows at the append");
+                self.can_reserve = false;
+            }
+        }
+        true
+    }
+
+    /// Where a file may not grow, the next one may: unless it is the record that is too large for any.
+    pub(super) fn watch_largest(&mut self, error: &io::Error, end: u64) {
+        self.capped |= error.kind() == io::ErrorKind::FileTooLarge && end - self.end < self.end;
+    }
+}
