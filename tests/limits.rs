@@ -95,6 +95,41 @@ fn strangers_get_ten_arguments_of_16_kib() {
 }
 
 #[test]
+fn what_comes_behind_auth_in_the_same_write_has_the_limits_of_a_known_client() {
+    let server = target::start(&["--requirepass", "secret"]);
+    let long = "x".repeat(1 << 20);
+    let mut client = server.client();
+    client.write(&[encode(&["AUTH", "secret"]), encode(&["ECHO", &long])].concat()).unwrap();
+    assert_eq!(client.read(), Value::ok());
+    assert_eq!(client.read(), Value::bulk(&long));
+}
+
+#[test]
+fn strangers_take_no_memory_however_much_they_send() {
+    const MIB: u64 = 1 << 20;
+    let server = target::start(&["--requirepass", "secret"]);
+    let before = memory(&server, "VmRSS");
+    let request = encode(&["ECHO", &"x".repeat(16_384)]);
+    let requests = 2_000;
+    let strangers: Vec<_> = (0..8)
+        .map(|_| {
+            let (mut client, bytes) = (server.client(), request.repeat(requests));
+            std::thread::spawn(move || {
+                let mut frames = Vec::new();
+                client.pipeline(&bytes, requests, &mut frames).unwrap();
+                // And then a request that does not end.
+                client.write(&bytes[..16_000]).unwrap();
+                assert!(frames.iter().all(|frame| frame.value.text().starts_with("NOAUTH")));
+                client
+            })
+        })
+        .collect();
+    let strangers: Vec<Client> = strangers.into_iter().map(|stranger| stranger.join().unwrap()).collect();
+    let grown = memory(&server, "VmHWM").saturating_sub(before) / MIB;
+    assert!(grown < 32, "{grown} MiB for {} strangers", strangers.len());
+}
+
+#[test]
 fn one_client_too_many_is_told_so() {
     let server = target::start(&["--maxclients", "5"]);
     let mut first = server.client();
