@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+const EFBIG: i32 = 27;
 const KIB: u64 = 1 << 10;
 const DISK: u64 = 512 * KIB;
 const RESERVED: u64 = 128 * KIB;
@@ -28,6 +29,8 @@ struct SmallDisk {
 #[derive(Debug, Default)]
 struct Books {
     capacity: u64,
+    /// The largest size that a file may have, if there is one.
+    largest: Option<u64>,
     /// Bytes that each file takes, by its number.
     taken: HashMap<u64, u64>,
     names: HashMap<PathBuf, u64>,
@@ -40,6 +43,9 @@ impl Books {
     }
 
     fn grow(&mut self, file: u64, to: u64) -> io::Result<()> {
+        if self.largest.is_some_and(|largest| to > largest) {
+            return Err(io::Error::from_raw_os_error(EFBIG));
+        }
         let has = self.taken.get(&file).copied().unwrap_or(0);
         if to > has && to - has > self.free() {
             return Err(io::Error::from_raw_os_error(ENOSPC));
@@ -368,4 +374,24 @@ fn a_reserve_of_another_size_is_had_at_any_time() {
     later(&store, &mut engine, |engine| engine.stats().disk_full);
     engine.set_reserved_space(0);
     later(&store, &mut engine, |engine| !engine.stats().disk_full);
+}
+
+#[test]
+fn a_segment_that_may_not_grow_further_is_followed_by_another() {
+    let (store, disk, mut engine) = store();
+    disk.books.lock().unwrap().largest = Some(40 * KIB);
+    let mut refused = 0;
+    for n in 0..100 {
+        while let Err(error) = put(&mut engine, &format!("key {n}"), 1000) {
+            assert!(matches!(error, WriteError::NoSpace), "{error}");
+            refused += 1;
+            assert!(refused < 100, "it is never followed by another");
+            later(&store, &mut engine, |_| true);
+        }
+    }
+    assert!(refused > 0 && engine.poisoned().is_none());
+    assert!(matches!(put(&mut engine, "too large for any", 50_000), Err(WriteError::NoSpace)));
+    assert_eq!(engine.key_count(0), 100);
+    drop(engine);
+    assert_eq!(store.open().0.key_count(0), 100);
 }
