@@ -1,7 +1,7 @@
 //! The engine's errors, one enum for each family of operations.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is wrong with bytes that were read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,13 @@ pub struct Corruption {
     pub damage: Damage,
 }
 
+impl Corruption {
+    /// The data directory of the damaged file.
+    fn dir(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("."))
+    }
+}
+
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -58,13 +65,13 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// There are segments but no manifest says which of them count.
-    #[error("{} holds segments but no MANIFEST; restore the MANIFEST from a backup, or choose another directory", dir.display())]
+    #[error("{} holds segments but no MANIFEST; choose another directory, or have one made up by `kival-server repair --dir {}`", dir.display(), dir.display())]
     NoManifest {
         /// The data directory.
         dir: PathBuf,
     },
     /// The manifest is older than the files beside it.
-    #[error("the MANIFEST in {} does not belong to the segments beside it ({evidence}); put back the one that was there last", dir.display())]
+    #[error("the MANIFEST in {} does not belong to the segments beside it ({evidence}); put back the one that was there last, or have one made up by `kival-server repair --dir {}`", dir.display(), dir.display())]
     StaleManifest {
         /// The data directory.
         dir: PathBuf,
@@ -72,7 +79,10 @@ pub enum OpenError {
         evidence: String,
     },
     /// A file is damaged beyond what a crash can leave behind.
-    #[error("{0}; nothing was changed; restore the file from a backup")]
+    #[error(
+        "{0}; nothing was changed; run `kival-server check --dir {dir}`, then `kival-server repair --dir {dir}`",
+        dir = .0.dir().display()
+    )]
     Corrupt(#[from] Corruption),
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]

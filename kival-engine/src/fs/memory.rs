@@ -94,9 +94,12 @@ impl FileSystem for MemoryFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        if !lock(&self.tree).locks.insert(path.to_owned()) {
+        let mut tree = lock(&self.tree);
+        tree.files.entry(path.to_owned()).or_default();
+        if !tree.locks.insert(path.to_owned()) {
             return Ok(None);
         }
+        drop(tree);
         Ok(Some(Box::new(MemoryLock { tree: self.tree.clone(), path: path.to_owned() })))
     }
 }

@@ -160,29 +160,76 @@ impl Scanner {
     /// The highest watermark in the headers of groups that stand, at their own offsets, at or after
     /// the scanner's place: what speaks for bytes that it could not read.
     pub(crate) fn watermark_beyond(&mut self) -> io::Result<Position> {
-        let store = self.store.to_le_bytes();
         let mut highest = Position::default();
-        let mut offset = self.at.offset;
+        let mut from = self.at.offset;
+        while let Some(header) = self.header_from(from)? {
+            highest = highest.max(header.watermark);
+            from = header.at.offset + 1;
+        }
+        Ok(highest)
+    }
+
+    /// The first group header that stands at its own offset, at or after `offset`.
+    fn header_from(&mut self, mut offset: u64) -> io::Result<Option<GroupHeader>> {
+        let (store, segment) = (self.store, self.at.segment);
         while offset + group::HEADER as u64 <= self.end {
-            let (store_id, segment) = (self.store, self.at.segment);
-            let bytes = self.fill(offset, CHUNK)?;
-            if bytes.len() < group::HEADER {
+            if self.fill(offset, group::HEADER)?.len() < group::HEADER {
                 break;
             }
+            let bytes = &self.window[(offset - self.window_at) as usize..];
             let candidates = bytes.len() - group::HEADER + 1;
             for start in 0..candidates {
-                if bytes[start + 8..start + 16] != store {
+                if bytes[start + 8..start + 16] != store.to_le_bytes() {
                     continue;
                 }
                 let at = Position { segment, offset: offset + start as u64 };
-                let header = bytes[start..start + group::HEADER].try_into().expect("80 bytes were taken");
-                if let Ok(header) = GroupHeader::decode(header, store_id, at) {
-                    highest = highest.max(header.watermark);
+                let header = bytes[start..start + group::HEADER].try_into().expect("88 bytes were taken");
+                if let Ok(header) = GroupHeader::decode(header, store, at) {
+                    return Ok(Some(header));
                 }
             }
             offset += candidates as u64;
         }
-        Ok(highest)
+        Ok(None)
+    }
+
+    /// The group header that stands at `offset`, if one does.
+    fn header_at(&mut self, offset: u64) -> io::Result<Option<GroupHeader>> {
+        let (store, at) = (self.store, Position { offset, ..self.at });
+        let bytes = self.fill(offset, group::HEADER)?.try_into();
+        Ok(bytes.ok().and_then(|bytes| GroupHeader::decode(bytes, store, at).ok()))
+    }
+
+    /// The group header at the scanner's place, if that much of a group stands there.
+    pub(crate) fn header_here(&mut self) -> io::Result<Option<GroupHeader>> {
+        self.header_at(self.at.offset)
+    }
+
+    /// Goes on from a place where no whole group stood: to where the header that stands there says that
+    /// its group ends, if the next one begins or the segment ends there, else to the next header that
+    /// stands at its own offset. Gives that header; at the end there is none.
+    pub(crate) fn resume(&mut self) -> io::Result<Option<GroupHeader>> {
+        let here = self.header_here()?;
+        self.previous = None;
+        let announced = here.and_then(|here| self.at.offset.checked_add(here.group_size()?));
+        if announced == Some(self.end) {
+            self.at.offset = self.end;
+            return Ok(None);
+        }
+        let mut next = None;
+        if let Some(end) = announced.filter(|&end| end < self.end) {
+            next = self.header_at(end)?;
+        }
+        if next.is_none() {
+            next = self.header_from(self.at.offset + 1)?;
+        }
+        self.at.offset = next.map_or(self.end, |header| header.at.offset);
+        Ok(next)
+    }
+
+    /// Forgets what the next group must chain to.
+    pub(crate) fn unchain(&mut self) {
+        self.previous = None;
     }
 }
 

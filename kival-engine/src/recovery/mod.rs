@@ -4,8 +4,8 @@
 //! all segments. Nothing here looks at a clock: what has expired is found when it is looked at.
 
 mod load;
-mod strays;
-mod tail;
+pub(crate) mod strays;
+pub(crate) mod tail;
 
 use crate::engine::databases::{Databases, random_u64};
 use crate::engine::options::Options;

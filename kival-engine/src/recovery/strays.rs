@@ -4,8 +4,10 @@
 use crate::error::OpenError;
 use crate::format::group::{GroupHeader, Position};
 use crate::format::segment::{self, file_name};
+use crate::fs::FileSystem;
 use crate::log::Home;
 use crate::log::scan::{Scanner, Step, read_segment_header};
+use std::path::Path;
 
 /// The files that interrupted work has left behind. Refuses a manifest that has not issued the id of one.
 pub(super) fn find(home: &Home) -> Result<Vec<String>, OpenError> {
@@ -38,26 +40,46 @@ pub(super) fn check_manifest(
     last_sequence: u64,
     watermark: Position,
 ) -> Result<(), OpenError> {
+    match later(&*home.fs, &home.dir, home.store, strays, last_sequence, watermark)? {
+        Some(name) => Err(stale(home, format!("the log goes on in {name}, which it does not name"))),
+        None => Ok(()),
+    }
+}
+
+/// The first stray that shows that, as [`check_manifest`] says.
+pub(crate) fn later<'a>(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    store: u64,
+    strays: &'a [String],
+    last_sequence: u64,
+    watermark: Position,
+) -> Result<Option<&'a String>, OpenError> {
     for name in strays {
         let Some(id) = segment::id_of(name).filter(|&id| *name == file_name(id)) else { continue };
-        let Some(first) = first_group(home, id)? else { continue };
+        let Some(first) = first_group(fs, dir, store, id)? else { continue };
         let chains = first.previous_sequence == last_sequence && first.watermark != Position::default();
         let goes_on = first.merged || chains || first.watermark > watermark;
         if first.first_sequence > last_sequence && goes_on {
-            return Err(stale(home, format!("the log goes on in {name}, which it does not name")));
+            return Ok(Some(name));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The header of a segment's first group, if that is whole.
-fn first_group(home: &Home, id: u64) -> Result<Option<GroupHeader>, OpenError> {
-    let path = home.dir.join(file_name(id));
+fn first_group(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    store: u64,
+    id: u64,
+) -> Result<Option<GroupHeader>, OpenError> {
+    let path = dir.join(file_name(id));
     let read = || {
-        let file = home.fs.open(&path)?;
-        let Ok(header) = read_segment_header(&*file, home.store, id)? else { return Ok(None) };
+        let file = fs.open(&path)?;
+        let Ok(header) = read_segment_header(&*file, store, id)? else { return Ok(None) };
         let (at, end) = (Position { segment: id, offset: header.size() }, file.len()?);
-        match Scanner::new(file, home.store, at, end, None).step()? {
+        match Scanner::new(file, store, at, end, None).step()? {
             Step::Group(group) => Ok(Some(group.header)),
             Step::End | Step::Broken(_) => Ok(None),
         }

@@ -26,18 +26,19 @@ pub(super) struct Settled {
 }
 
 /// How far the log reaches.
-struct Extent {
+pub(crate) struct Extent {
     /// For each open segment the offset at which its last whole group ends.
-    ends: Vec<u64>,
+    pub(crate) ends: Vec<u64>,
     /// Everything below is on disk.
-    watermark: Position,
-    last_sequence: u64,
+    pub(crate) watermark: Position,
+    /// The sequence of its last record.
+    pub(crate) last_sequence: u64,
 }
 
 /// Decides how far the log of the `open` segments reaches, makes that durable, and names the result in
 /// the manifest. Changes nothing if one of the `strays` shows that the manifest is an older one.
 pub(super) fn settle(home: &Home, open: Vec<Found>, strays: &[String]) -> Result<Settled, OpenError> {
-    let extent = measure(home, &open)?;
+    let extent = measure(&home.manifest.get(), &open)?;
     strays::check_manifest(home, strays, extent.last_sequence, extent.watermark)?;
     let mut torn = Vec::new();
     for (found, &end) in open.iter().zip(&extent.ends) {
@@ -81,16 +82,21 @@ fn cut(found: &Found, end: u64, extent: &Extent) -> u64 {
     }
 }
 
-fn measure(home: &Home, open: &[Found]) -> Result<Extent, OpenError> {
-    let manifest = home.manifest.get();
+/// How far the log of the `open` segments of a manifest reaches, or where there is damage. Only reads.
+pub(crate) fn measure(manifest: &Manifest, open: &[Found]) -> Result<Extent, OpenError> {
     let mut watermark = manifest.watermark;
     let mut last_sequence = manifest.chain;
     let mut ends: Vec<u64> = Vec::new();
     // Where no whole group stood, and what stood there instead.
     let mut broken: Option<(usize, Scanner, Damage)> = None;
     for (index, found) in open.iter().enumerate() {
-        let mut scanner =
-            Scanner::new(found.file.clone(), home.store, found.first_group(), found.len, Some(last_sequence));
+        let mut scanner = Scanner::new(
+            found.file.clone(),
+            manifest.store,
+            found.first_group(),
+            found.len,
+            Some(last_sequence),
+        );
         let mut stop = None;
         loop {
             match scanner.step().map_err(found.io("read"))? {
@@ -127,7 +133,7 @@ fn measure(home: &Home, open: &[Found]) -> Result<Extent, OpenError> {
         let mut speaks = scanner.watermark_beyond().map_err(open[index].io("read"))?;
         for later in &open[index + 1..] {
             let mut scanner =
-                Scanner::new(later.file.clone(), home.store, later.first_group(), later.len, None);
+                Scanner::new(later.file.clone(), manifest.store, later.first_group(), later.len, None);
             speaks = speaks.max(scanner.watermark_beyond().map_err(later.io("read"))?);
         }
         watermark = watermark.max(speaks);
