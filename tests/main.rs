@@ -19,3 +19,4 @@ mod limits;
 mod readme;
 mod restart;
 mod target;
+mod tools;

@@ -13,6 +13,7 @@
 //! | [`server`] | all of it put together |
 //! | [`number`], [`glob`] | Redis's numbers and patterns |
 //! | [`limits`], [`logging`] | descriptors, memory, logs |
+//! | [`tools`] | the offline tools: check, repair, inspect, restore |
 
 pub mod command;
 pub mod config;
@@ -24,3 +25,4 @@ pub mod net;
 pub mod number;
 pub mod resp;
 pub mod server;
+pub mod tools;

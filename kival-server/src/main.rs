@@ -1,9 +1,12 @@
-//! The kival server program: settings, logging and limits of the process; then the server.
+//! The kival server program: an offline tool, if the first argument names one; else settings, logging and
+//! limits of the process, then the server.
 
 use kival_server::config::{self, Loaded};
 use kival_server::limits;
 use kival_server::logging::{self, LogHandle};
 use kival_server::server::{Server, file_system};
+use kival_server::tools;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Chosen by measurement: see ARCHITECTURE.md.
@@ -11,7 +14,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let loaded = match config::load(std::env::args_os()) {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = tools::run(&args) {
+        return code;
+    }
+    let loaded = match config::load(args) {
         Ok(loaded) => loaded,
         Err(error) => {
             // Help and version come here too; where even that cannot be printed, the code still tells.

@@ -140,6 +140,11 @@ impl Process {
             && client.try_frame().is_ok_and(|frame| !frame.raw.starts_with(b"-LOADING"))
     }
 
+    /// A new connection.
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).expect("a process that was started listens")
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a child has a process id");
         kill_process(pid, signal).expect("a child that was not waited for can be signalled");
