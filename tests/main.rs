@@ -3,19 +3,22 @@
 //!
 //! `KIVAL_TEST_SERVER=redis` runs them against redis-server in place of kival, which is how the tests
 //! themselves are tested. `KIVAL_SEED` repeats a randomized test, `KIVAL_REQUIRE_TOOLS=1` makes a missing
-//! redis-server, redis-cli, redis-py or strace, or no right to mount, an error. `KIVAL_DIFF_COMMANDS` and
-//! `KIVAL_CHURN_KEYS` set the size of the two long ones.
+//! redis-server, redis-cli, redis-py, strace or cc, or no right to mount, an error. `KIVAL_DIFF_COMMANDS`,
+//! `KIVAL_CHURN_KEYS`, `KIVAL_CRASH_CYCLES`, `KIVAL_CUT_CYCLES`, `KIVAL_POWER_CYCLES` and `KIVAL_LINEAR_CYCLES`
+//! set the sizes of the long ones; `tests/soak` runs them in full.
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code, helpers included")]
 
 mod churn;
 mod clients;
 mod cold;
+mod crash;
 mod differential;
 mod durability;
 mod faults;
 mod inside;
 mod limits;
+mod linearizable;
 mod readme;
 mod restart;
 mod target;

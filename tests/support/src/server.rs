@@ -23,6 +23,7 @@ pub struct Launch {
     /// What stands before port and directory.
     before: Vec<OsString>,
     args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
 }
 
 /// A server that exited before it was ready.
@@ -54,7 +55,7 @@ impl Launch {
     /// The kival program `binary` with these arguments.
     pub fn kival<A: Into<OsString> + Clone>(binary: &Path, args: &[A]) -> Launch {
         let args = args.iter().cloned().map(Into::into).collect();
-        Launch { program: binary.to_owned(), before: Vec::new(), args }
+        Launch { program: binary.to_owned(), before: Vec::new(), args, env: Vec::new() }
     }
 
     /// redis-server with these arguments, without snapshots and with its append-only file, so that it
@@ -65,7 +66,7 @@ impl Launch {
         }
         let own = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"].map(OsString::from);
         let args = own.into_iter().chain(args.iter().cloned().map(Into::into)).collect();
-        Some(Launch { program: tools::find("redis-server")?, before: Vec::new(), args })
+        Some(Launch { program: tools::find("redis-server")?, before: Vec::new(), args, env: Vec::new() })
     }
 
     /// The same through another program, which runs the command that follows these arguments of its own, in
@@ -75,7 +76,14 @@ impl Launch {
         let mut before: Vec<OsString> = args.iter().map(OsString::from).collect();
         before.push(self.program.into());
         before.extend(self.before);
-        Launch { program: program.to_owned(), before, args: self.args }
+        Launch { program: program.to_owned(), before, args: self.args, env: self.env }
+    }
+
+    /// The same with an environment variable for the process.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Launch {
+        self.env.push((name.into(), value.into()));
+        self
     }
 
     /// Starts it in a new temporary directory and waits until it answers.
@@ -83,11 +91,19 @@ impl Launch {
     /// # Panics
     /// If it does not become ready.
     pub fn start(self) -> Server {
-        let home = tempfile::Builder::new().prefix("kival-test-").tempdir().expect("a temporary directory");
-        fs::create_dir(home.path().join("data")).expect("the new directory can be written");
-        let mut server = Server { launch: self, process: None, port: 0, home };
+        let mut server = self.stopped();
         server.restart();
         server
+    }
+
+    /// The server with its new temporary directory, not yet started.
+    ///
+    /// # Panics
+    /// If there can be no such directory.
+    pub fn stopped(self) -> Server {
+        let home = tempfile::Builder::new().prefix("kival-test-").tempdir().expect("a temporary directory");
+        fs::create_dir(home.path().join("data")).expect("the new directory can be written");
+        Server { launch: self, process: None, port: 0, home }
     }
 
     /// Starts it on `dir`, output going to the end of the file `log`, and waits until it answers.
@@ -112,6 +128,7 @@ impl Launch {
             .args(["--port", &port.to_string(), "--dir"])
             .arg(dir)
             .args(&self.args)
+            .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(File::try_clone(&out).expect("a second handle of the log file"))
             .stderr(out)
@@ -233,6 +250,7 @@ impl Server {
     /// If it does not run.
     pub fn kill9(&mut self) {
         let mut process = self.process.take().expect("the server runs");
+        // One that has died by itself was not waited for, so it can still be signalled.
         process.signal(Signal::KILL);
         process.wait();
     }
@@ -252,15 +270,9 @@ impl Server {
     /// # Panics
     /// If it does not become ready.
     pub fn restart(&mut self) {
-        self.process = None;
-        match self.launch.start_on(&self.dir(), &self.beside("server.log")) {
-            Ok(process) => {
-                self.port = process.port;
-                self.process = Some(process);
-            }
-            Err(StartFailure { status, output }) => {
-                panic!("{} did not start ({status}):\n{output}", self.launch.program.display())
-            }
+        let launch = self.launch.clone();
+        if let Err(StartFailure { status, output }) = self.try_restart(&launch) {
+            panic!("{} did not start ({status}):\n{output}", launch.program.display());
         }
     }
 
@@ -274,6 +286,18 @@ impl Server {
         self.launch = launch;
         self.restart();
         self
+    }
+
+    /// As [`Server::restart`], but this once in the way of `launch`.
+    ///
+    /// # Errors
+    /// If it exits instead.
+    pub fn try_restart(&mut self, launch: &Launch) -> Result<(), StartFailure> {
+        self.process = None;
+        let process = launch.start_on(&self.dir(), &self.beside("server.log"))?;
+        self.port = process.port;
+        self.process = Some(process);
+        Ok(())
     }
 
     /// Starts another server like it on the same directory while this one runs.

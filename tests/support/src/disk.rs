@@ -1,0 +1,172 @@
+//! A disk below a real server that loses what was not synced, and a server that dies at an exact call: both by
+//! `tests/shim/disk.c`, preloaded into the process. A killed process leaves the page cache whole, so a kill
+//! alone cannot show that anything was ever synced.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fastrand::Rng;
+
+use crate::server::{Launch, Server};
+
+/// Compiles a C program of `tests/shim` into `into`.
+///
+/// # Panics
+/// If the compiler says no.
+pub fn compile(source: &str, into: &Path, flags: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shim").join(source);
+    let status = Command::new("cc").args(["-O2", "-Wall", "-o"]).arg(into).arg(source).args(flags).status();
+    assert!(status.expect("cc can be run").success(), "cc failed");
+}
+
+/// The disk of one server.
+#[derive(Debug)]
+pub struct LossyDisk {
+    data: PathBuf,
+    /// Where the shim keeps its notes, and files that may have to come back.
+    kept: PathBuf,
+    library: PathBuf,
+}
+
+/// A change of a directory that no sync of the directory covers yet.
+enum Change {
+    Created(PathBuf),
+    Renamed { kept: PathBuf, from: PathBuf, to: PathBuf },
+    Removed { kept: PathBuf, path: PathBuf },
+}
+
+impl LossyDisk {
+    /// For a server that does not run yet.
+    ///
+    /// # Panics
+    /// If the shim cannot be made.
+    pub fn new(server: &Server) -> LossyDisk {
+        let library = server.beside("disk.so");
+        compile("disk.c", &library, &["-shared", "-fPIC", "-ldl"]);
+        let disk = LossyDisk { data: server.dir(), kept: server.beside("kept"), library };
+        disk.forget();
+        disk
+    }
+
+    /// `launch` on this disk.
+    pub fn below(&self, launch: &Launch) -> Launch {
+        let launch = launch.clone().env("LD_PRELOAD", &self.library);
+        launch.env("KIVAL_SHIM_DIR", &self.kept).env("KIVAL_SHIM_DATA", &self.data)
+    }
+
+    /// The server is dead: takes back what no sync covers. Directory changes go in the reverse of their order, down
+    /// to a random one; a file's bytes go down to the synced size, or for one file in three to a random size above.
+    ///
+    /// # Panics
+    /// If the notes cannot be followed.
+    pub fn cut(&self, rng: &mut Rng) {
+        let notes = fs::read_to_string(self.kept.join("notes")).unwrap_or_default();
+        let (durable, mut pending) = self.read(&notes);
+        let stay = if rng.bool() { 0 } else { rng.usize(..=pending.len()) };
+        pending.drain(..stay);
+        pending.into_iter().rev().for_each(Change::undo);
+        for path in files(&self.data) {
+            let meta = path.metadata().expect("a file that was listed");
+            let Some(synced) = durable.get(&meta.ino()).copied() else { continue };
+            if meta.len() > synced {
+                let above = if rng.u8(..3) == 0 { rng.u64(..=meta.len() - synced) } else { 0 };
+                let file = OpenOptions::new().write(true).open(&path).expect("the file can be written");
+                file.set_len(synced + above).expect("the file can be cut");
+                tear(&file, synced, above, rng);
+            }
+        }
+        // The power is back: what is on the disk now is on the disk.
+        self.forget();
+    }
+
+    /// Forgets what the last process did: all of it counts as durable.
+    ///
+    /// # Panics
+    /// If the notes cannot be removed.
+    pub fn forget(&self) {
+        if self.kept.exists() {
+            fs::remove_dir_all(&self.kept).expect("the notes can be removed");
+        }
+        fs::create_dir(&self.kept).expect("a directory for the notes");
+    }
+
+    /// The synced size of each file that was created, by inode, and what is pending.
+    fn read(&self, notes: &str) -> (HashMap<u64, u64>, Vec<Change>) {
+        let mut durable = HashMap::new();
+        let mut pending: Vec<Change> = Vec::new();
+        let kept = |number: &str| self.kept.join(number);
+        for line in notes.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["C", inode, path] => {
+                    durable.insert(number(inode), 0);
+                    pending.push(Change::Created(path.into()));
+                }
+                // A file that is older than the notes is durable as it is.
+                ["S", inode, size] => {
+                    durable.entry(number(inode)).and_modify(|synced| *synced = number(size).max(*synced));
+                }
+                ["R", keep, from, to] => {
+                    pending.push(Change::Renamed { kept: kept(keep), from: from.into(), to: to.into() });
+                }
+                ["U", keep, path] => pending.push(Change::Removed { kept: kept(keep), path: path.into() }),
+                ["L", path] => pending.push(Change::Created(path.into())),
+                ["D", dir] => pending.retain(|change| change.path().parent() != Some(Path::new(dir))),
+                _ => panic!("the shim noted {line}"),
+            }
+        }
+        (durable, pending)
+    }
+}
+
+impl Change {
+    fn path(&self) -> &Path {
+        match self {
+            Change::Created(path) | Change::Removed { path, .. } => path,
+            Change::Renamed { to, .. } => to,
+        }
+    }
+
+    fn undo(self) {
+        let done = match self {
+            Change::Created(path) => fs::remove_file(path),
+            Change::Removed { kept, path } => fs::rename(kept, path),
+            Change::Renamed { kept, from, to } => {
+                let done = fs::rename(&to, from);
+                if kept.exists() { done.and(fs::rename(kept, to)) } else { done }
+            }
+        };
+        done.expect("changes can be taken back in the reverse of their order");
+    }
+}
+
+/// Of what stays above the synced size, some blocks did not reach the disk.
+fn tear(file: &File, synced: u64, above: u64, rng: &mut Rng) {
+    const BLOCK: u64 = 512;
+    let end = synced + above;
+    let mut at = synced;
+    while at < end {
+        let next = ((at / BLOCK + 1) * BLOCK).min(end);
+        if rng.u8(..4) == 0 {
+            let zeros = vec![0; (next - at) as usize];
+            file.write_all_at(&zeros, at).expect("the file can be written");
+        }
+        at = next;
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().expect("the shim writes numbers")
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("the data directory can be listed").flatten() {
+        let path = entry.path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
