@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code, helpers included")]
 
+mod backup;
 mod churn;
 mod clients;
 mod cold;

@@ -30,8 +30,11 @@ mod recovery;
 
 pub use compaction::Progress;
 pub use engine::options::{Background, CompactionPolicy, Options, SyncPolicy, Worker};
-pub use engine::{ColdRead, Engine, Fetched, KeyEntry, ReadBack, Savepoint, SegmentStats, Stats};
+pub use engine::{
+    BackupStatus, ColdRead, Engine, Fetched, KeyEntry, ReadBack, Savepoint, SegmentStats, Stats,
+};
 pub use error::{Corruption, Damage, OpenError, ReadError, WriteError};
+pub use log::backup::Backup;
 pub use log::segments::SegmentState;
 pub use log::sync::Waker;
 pub use recovery::{OpenReport, TornTail};

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Loaded};
 use crate::engine_task::cron::sync_policy;
-use crate::engine_task::server_state::{Counters, ServerState};
+use crate::engine_task::server_state::{Counters, Saves, ServerState};
 use crate::engine_task::store::Store;
 use crate::engine_task::{EngineTask, Event, Inbox};
 use crate::limits;
@@ -88,6 +88,7 @@ impl Server {
             started_at: SystemTime::now(),
             port,
             counters: Counters::default(),
+            saves: Saves::default(),
             shutdown: false,
             changed_settings: Vec::new(),
             durability_changed: false,

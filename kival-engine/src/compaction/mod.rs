@@ -114,6 +114,8 @@ struct Counters {
 }
 
 struct Running {
+    /// A question that has to wait until a backup is done.
+    deferred: Option<Question>,
     questions: Receiver<Question>,
     /// In lockstep: lets the merge go on to its next question.
     go: Option<SyncSender<()>>,
@@ -182,7 +184,8 @@ impl Compactor {
         let (home, progress) = (self.home.clone(), read.clone());
         let work = move || merge::run(&home, &line, inputs, target, &progress);
         let thread = std::thread::Builder::new().name("kival-compact".into()).spawn(work)?;
-        self.running = Some(Running { questions, go, stop, read, total, thread: Some(thread) });
+        self.running =
+            Some(Running { deferred: None, questions, go, stop, read, total, thread: Some(thread) });
         Ok(())
     }
 }
@@ -242,6 +245,9 @@ impl Engine {
         }
         for _ in 0..ANSWERS {
             let Some(running) = &self.compactor.running else { return };
+            if running.deferred.is_some() {
+                return;
+            }
             let Ok(question) = running.questions.try_recv() else { return };
             self.answer(question);
         }
@@ -252,6 +258,9 @@ impl Engine {
     /// In lockstep the merge runs, while the caller waits, until it has its next question.
     fn step_merge(&mut self) {
         let Some(running) = &self.compactor.running else { return };
+        if running.deferred.is_some() {
+            return;
+        }
         if !self.options.background.turn_of(Worker::Merge) {
             return;
         }
@@ -262,7 +271,23 @@ impl Engine {
         }
     }
 
+    /// Answers the question that waited for a backup.
+    pub(crate) fn resume_merge(&mut self) {
+        let deferred = self.compactor.running.as_mut().and_then(|running| running.deferred.take());
+        if let Some(question) = deferred {
+            self.answer(question);
+        }
+    }
+
     fn answer(&mut self, question: Question) {
+        // While a backup is under way no segment is exchanged or removed.
+        let exchanges = matches!(question, Question::SyncLog(_) | Question::Release(..));
+        if exchanges && self.is_backing_up() {
+            if let Some(running) = &mut self.compactor.running {
+                running.deferred = Some(question);
+            }
+            return;
+        }
         // A merge that has ended meanwhile does not need its answer.
         match question {
             Question::Judge(candidates, answer) => {

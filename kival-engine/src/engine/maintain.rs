@@ -31,6 +31,7 @@ impl Engine {
             self.roll_if_full();
         }
         self.seal_next();
+        self.advance_backup();
         self.answer_merge();
         self.consider_compaction();
     }

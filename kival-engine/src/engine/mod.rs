@@ -9,6 +9,7 @@
 //! | `mod.rs` | the structure, opening and closing |
 //! | `write.rs` | staging records, savepoints, the append |
 //! | `read.rs` | entries, values, cold reads, iteration |
+//! | `backup.rs` | backups under way |
 //! | `absence.rs` | what the absence of a key depends on |
 //! | `databases.rs` | databases, namespaces, live bytes |
 //! | `space.rs` | disk space, and the reserve for a full disk |
@@ -16,6 +17,7 @@
 //! | `stats.rs` | what there is to know about a store |
 
 pub(crate) mod absence;
+mod backup;
 pub(crate) mod databases;
 mod maintain;
 pub(crate) mod options;
@@ -24,6 +26,7 @@ pub(crate) mod space;
 mod stats;
 mod write;
 
+pub use backup::BackupStatus;
 pub use read::{ColdRead, Fetched, ReadBack};
 pub use stats::{SegmentStats, Stats};
 pub use write::Savepoint;
@@ -107,6 +110,7 @@ pub struct Engine {
     /// Housekeeping that failed is not tried again before this time, in Unix milliseconds.
     retry_ms: u64,
     pub(crate) compactor: Compactor,
+    backups: backup::Backups,
     expired: u64,
     /// Where small records are read into.
     scratch: Vec<u8>,
@@ -188,6 +192,7 @@ impl Engine {
             sealing: VecDeque::new(),
             seal_asked: false,
             retry_ms: 0,
+            backups: backup::Backups::default(),
             expired: 0,
             scratch: Vec::new(),
             segments: opened.segments,
@@ -380,7 +385,9 @@ impl Engine {
                 self.limit_asked = false;
             }
             News::HintWritten => {}
+            News::BackedUp(backup) => self.end_backup(Ok(backup)),
             News::ReserveFilled { bytes } => self.space.filled(bytes),
+            News::Failed { job: Job::Backup { .. }, cause, .. } => self.end_backup(Err(cause)),
             News::Failed { job: Job::FillReserve { .. }, cause, no_space } => {
                 self.space.not_filled(no_space, &cause);
             }
@@ -397,6 +404,7 @@ impl Engine {
                     Job::Seal { .. } => self.seal_asked = false,
                     // Made anew at the next open.
                     Job::WriteHint { .. } | Job::FillReserve { .. } => {}
+                    Job::Backup { .. } => unreachable!("a failed backup was taken in above"),
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! raises the sequence limit, so that the engine task never waits for a directory or a manifest.
 
 use super::Home;
+use super::backup::{self, Backup};
 use super::hint_file::{Summed, write_from_segment};
 use super::reserve::ReserveFile;
 use super::scan::read_segment_header;
@@ -12,6 +13,7 @@ use crate::format::manifest::{Sealed, SegmentEntry};
 use crate::format::segment::{SegmentHeader, file_name};
 use crate::fs::{File, write_all_at};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -41,6 +43,8 @@ pub(crate) enum Job {
     RaiseLimit(u64),
     /// Make the reserve hold this many bytes.
     FillReserve { file: ReserveFile, bytes: u64 },
+    /// Link all that is sealed into a new directory, and remove those beyond the newest so many.
+    Backup { into: PathBuf, keep: usize },
 }
 
 /// What it answers.
@@ -56,6 +60,8 @@ pub(crate) enum News {
     LimitRaised(u64),
     /// The reserve holds what it was to hold.
     ReserveFilled { bytes: u64 },
+    /// A backup is made.
+    BackedUp(Backup),
     /// A job failed; it may be asked for again.
     Failed { job: Job, cause: String, no_space: bool },
 }
@@ -190,6 +196,7 @@ fn do_job(home: &Home, job: &Job) -> io::Result<News> {
             file.fill(home, *bytes)?;
             Ok(News::ReserveFilled { bytes: *bytes })
         }
+        Job::Backup { into, keep } => backup::make(home, into, *keep).map(News::BackedUp),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The log's files: segments, hints and the manifest on disk, and the threads that tend them.
 
+pub(crate) mod backup;
 pub(crate) mod hint_file;
 pub(crate) mod keeper;
 pub(crate) mod manifest_file;

@@ -210,6 +210,7 @@ pub enum Fault {
     Sync(&'static str),
     Truncate(&'static str),
     Create(&'static str),
+    Link(&'static str),
 }
 
 impl Fault {
@@ -219,6 +220,7 @@ impl Fault {
             Fault::Sync(end) => (Op::Sync, end),
             Fault::Truncate(end) => (Op::Truncate, end),
             Fault::Create(end) => (Op::Create, end),
+            Fault::Link(end) => (Op::Link, end),
         };
         call.op == op && call.is_on(end)
     }

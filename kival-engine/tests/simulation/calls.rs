@@ -77,6 +77,7 @@ fn live(seed: u64, from: u64, until: u64, way: Way) -> Result<u64, String> {
     let calls = fs.hook().calls.load(Ordering::Relaxed);
     let after = if bench.rng.bool() { disk.after_cut() } else { disk };
     bench.move_to(Arc::new(after));
+    bench.check_backups().map_err(|end| format!("{end:?}"))?;
     match bench.open().and_then(|engine| bench.close(engine)).and_then(|()| bench.open()) {
         Ok(_) => Ok(calls),
         Err(End::Disk) => Err("on a disk that is well again it does not open".into()),

@@ -67,6 +67,11 @@ impl History {
         &self.commits.last().expect("a history begins with a state").2
     }
 
+    /// The state after everything up to `sequence`.
+    pub fn at(&self, sequence: u64) -> Option<&State> {
+        self.commits.iter().rev().find(|(last, ..)| *last <= sequence).map(|(.., state)| state)
+    }
+
     /// Forgets the newest commit, which was refused.
     pub fn pop(&mut self) {
         self.commits.pop();

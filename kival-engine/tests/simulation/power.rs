@@ -27,6 +27,9 @@ fn live(seed: u64, sabotage: Sabotage) -> Result<(), String> {
         disk = disk.after_cut();
         bench.move_to(Arc::new(disk.clone()));
     }
+    if sabotage == Sabotage::None {
+        bench.check_backups().map_err(|end| format!("{end:?}"))?;
+    }
     // At last the store is opened on a disk that stays well.
     match bench.open().and_then(|engine| bench.close(engine)).and_then(|()| bench.open()) {
         Ok(_) => Ok(()),

@@ -5,10 +5,14 @@ use fastrand::Rng;
 use kival_engine::clock::ManualClock;
 use kival_engine::fs::FileSystem;
 use kival_engine::{Background, CompactionPolicy, Engine, Options, SyncPolicy, Worker, WriteError};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 const KEYS: u8 = 10;
 const START: u64 = 1_000_000;
+const BACKUPS: &str = "/store/backups";
+/// Backups that stay.
+const KEEP: usize = 2;
 
 /// A store under test and what it should hold.
 pub struct Bench {
@@ -26,6 +30,8 @@ pub struct Bench {
     /// work that fails.
     pub faulty: bool,
     pub state: State,
+    /// Backups that were reported, and what they must hold.
+    backups: Vec<(PathBuf, State)>,
     options: Options,
     puts: u64,
     /// The highest number that was issued, in all lives.
@@ -79,6 +85,7 @@ impl Bench {
             doubt_merges: false,
             faulty: false,
             state: State::default(),
+            backups: Vec::new(),
             options,
             puts: 0,
             highest: 0,
@@ -131,6 +138,7 @@ impl Bench {
                 }
             }
             32 => drop(engine.compact()),
+            33 if self.rng.bool() => drop(engine.back_up(BACKUPS.into(), KEEP).map_err(|_| End::Disk)?),
             33..35 => self.tick(engine),
             35..38 => self.look(engine, db, &key)?,
             38..48 => self.commit(engine)?,
@@ -225,10 +233,18 @@ impl Bench {
 
     fn maintain(&mut self, engine: &mut Engine) -> Result<(), End> {
         self.commit(engine)?;
+        let made = engine.backups().made;
         for _ in 0..if self.rng.u8(..6) == 0 { 60 } else { self.rng.u32(1..4) } {
             engine.maintain();
         }
-        if (engine.stats().compaction.failed > 0 && !self.faulty) || engine.poisoned().is_some() {
+        if engine.backups().made > made
+            && let Some(backup) = &engine.backups().newest
+        {
+            let state = self.history.at(backup.sequence).expect("it was made in this life");
+            self.backups.push((backup.dir.clone(), state.clone()));
+        }
+        let failed = engine.stats().compaction.failed > 0 || engine.backups().failure.is_some();
+        if (failed && !self.faulty) || engine.poisoned().is_some() {
             // A disk that works fails nothing.
             return Err(End::Disk);
         }
@@ -242,6 +258,32 @@ impl Bench {
                 return Err(End::Wrong("a write is not on disk after its second".into()));
             }
         }
+        Ok(())
+    }
+
+    /// Opens every backup that is there: it must hold what the store held at its sequence.
+    pub fn check_backups(&mut self) -> Result<(), End> {
+        let names = self.options.fs.list(Path::new(BACKUPS)).unwrap_or_default();
+        for name in names.iter().filter(|name| !name.ends_with(".tmp")) {
+            let dir = Path::new(BACKUPS).join(name);
+            let wrong = |what: String| End::Wrong(format!("backup {name}: {what}"));
+            let options = Options { dir: dir.clone(), ..self.options.clone() };
+            let (mut engine, report) = Engine::open(options).map_err(|error| wrong(error.to_string()))?;
+            let found = State::of(&mut engine).map_err(wrong)?;
+            let Some((_, state)) = self.backups.iter().find(|(other, _)| *other == dir) else { continue };
+            if found != state.live(self.now) || !(report.clean || report.torn.is_empty()) {
+                return Err(wrong("it does not hold what the store held".into()));
+            }
+        }
+        let there = |dir: &PathBuf| names.iter().any(|name| dir.ends_with(name));
+        for (dir, _) in self.backups.iter().filter(|(dir, _)| !there(dir)) {
+            // Some that are there may not have been reported before the power went.
+            let newer = names.iter().filter(|name| Path::new(BACKUPS).join(name) > *dir).count();
+            if newer < KEEP {
+                return Err(End::Wrong(format!("{} is gone before its time", dir.display())));
+            }
+        }
+        self.backups.retain(|(dir, _)| there(dir));
         Ok(())
     }
 

@@ -45,6 +45,15 @@ pub enum WaitFor {
     Durable(u64),
     /// The log on disk up to this sequence, and a replica, of which there are none: the deadline ends it.
     DurableAndReplicas(u64),
+    /// So many backups that have ended: the last of them is this command's. Answers how that one did.
+    Backup(u64),
+}
+
+impl WaitFor {
+    /// Whether a sync of the log brings its end nearer.
+    pub fn is_for_log(self) -> bool {
+        matches!(self, WaitFor::Durable(_) | WaitFor::DurableAndReplicas(_))
+    }
 }
 
 impl From<ErrorReply> for Abort {

@@ -3,6 +3,7 @@
 //! The names are Redis's where the value means what it means there, and begin with `kival_` elsewhere. A
 //! field whose value would have to be made up is not there.
 
+use super::persistence::last_save;
 use super::{Categories, Command, Context, Flags, Group, Outcome};
 use crate::engine_task::park::Parked;
 use crate::resp::{Args, Reply};
@@ -177,15 +178,24 @@ fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     let stats = engine.stats();
     let writes = engine.poisoned().is_none() && !stats.disk_full;
     let compaction = stats.compaction;
-    let started = ctx.server.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     report.field("loading", 0);
     report.field("async_loading", 0);
-    // There are no snapshots; Redis takes the state at its start for saved.
-    report.field("rdb_changes_since_last_save", ctx.store.changes);
-    report.field("rdb_bgsave_in_progress", 0);
-    report.field("rdb_last_save_time", started.as_secs());
-    report.field("rdb_last_bgsave_status", "ok");
-    report.field("rdb_saves", 0);
+    // Redis takes the state at its start for saved.
+    let backups = engine.backups();
+    report.field("rdb_changes_since_last_save", ctx.store.changes - ctx.server.saves.changes_saved);
+    report.field("rdb_bgsave_in_progress", u8::from(backups.running));
+    report.field("rdb_last_save_time", last_save(ctx));
+    report.field("rdb_last_bgsave_status", if backups.failure.is_none() { "ok" } else { "err" });
+    let seconds = if backups.ended == 0 { -1 } else { backups.took_ms as i64 / 1000 };
+    report.field("rdb_last_bgsave_time_sec", seconds);
+    report.field("rdb_saves", backups.made);
+    if let Some(newest) = &backups.newest {
+        report.field("kival_last_backup", newest.dir.display());
+        report.field("kival_backup_sequence", newest.sequence);
+    }
+    if let Some(failure) = &backups.failure {
+        report.field("kival_backup_failure", failure);
+    }
     report.field("aof_enabled", 1);
     report.field("aof_rewrite_in_progress", u8::from(compaction.running));
     report.field("aof_rewrite_scheduled", u8::from(compaction.scheduled));

@@ -17,6 +17,7 @@ mod info;
 mod introspection;
 mod kival;
 mod options;
+mod persistence;
 mod row;
 mod scan;
 mod server;
@@ -40,6 +41,7 @@ const FAMILIES: &[&[Command]] = &[
     info::COMMANDS,
     introspection::COMMANDS,
     kival::COMMANDS,
+    persistence::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     string::COMMANDS,

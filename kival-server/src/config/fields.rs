@@ -41,6 +41,10 @@ pub struct Config {
     pub databases: u32,
     /// Directory of the store.
     pub dir: PathBuf,
+    /// Directory of backups; empty for one inside the store's.
+    pub backup_dir: PathBuf,
+    /// Backups that stay.
+    pub backup_keep: u32,
     /// Whether the store is kept in memory only and is gone when the server stops.
     pub in_memory: bool,
     /// When a write is made durable.
@@ -102,6 +106,8 @@ impl Config {
             enable_debug_command: DebugCommand::No,
             databases: 0,
             dir: PathBuf::new(),
+            backup_dir: PathBuf::new(),
+            backup_keep: 0,
             in_memory: false,
             appendfsync: AppendFsync::Always,
             reserved_space: 0,
@@ -118,6 +124,15 @@ impl Config {
             logfile: None,
             log_format: LogFormat::Text,
             sources: Sources::default(),
+        }
+    }
+
+    /// Where backups go.
+    pub fn backup_dir(&self) -> PathBuf {
+        if self.backup_dir.as_os_str().is_empty() {
+            self.dir.join("backups")
+        } else {
+            self.backup_dir.clone()
         }
     }
 

@@ -42,6 +42,8 @@ pub enum Heading {
     Store,
     /// Compaction of the log.
     Compaction,
+    /// Backups.
+    Backups,
     /// What is bounded.
     Limits,
     /// Work in the background.
@@ -59,6 +61,7 @@ impl Heading {
         Self::Security,
         Self::Store,
         Self::Compaction,
+        Self::Backups,
         Self::Limits,
         Self::Background,
         Self::Logging,
@@ -72,6 +75,7 @@ impl Heading {
             Self::Security => "Security",
             Self::Store => "Store",
             Self::Compaction => "Compaction",
+            Self::Backups => "Backups",
             Self::Limits => "Limits",
             Self::Background => "Background work",
             Self::Logging => "Logging",

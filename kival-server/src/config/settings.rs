@@ -6,7 +6,9 @@
 use std::path::Path;
 
 use super::row::Change::{Never, RunTime, Start};
-use super::row::Heading::{Background, Compaction, Facts, Limits, Logging, Network, Security, Store};
+use super::row::Heading::{
+    Background, Backups, Compaction, Facts, Limits, Logging, Network, Security, Store,
+};
 use super::row::{Kind, Setting};
 use super::values::{AppendFsync, DebugCommand, LogFormat, LogLevel};
 
@@ -234,6 +236,30 @@ pub static SETTINGS: &[Setting] = &[
         unit: "bytes",
         change: RunTime,
         help: "Size of the log below which no compaction starts by itself",
+    },
+    Setting {
+        name: "backup-dir",
+        heading: Backups,
+        kind: Kind::Path { may_be_empty: true, get: |c| &c.backup_dir, set: |c, path| c.backup_dir = path },
+        default: "",
+        unit: "",
+        change: RunTime,
+        help: "Directory of the backups that SAVE and BGSAVE make, on the file system of dir; \
+               empty is the directory backups inside dir",
+    },
+    Setting {
+        name: "backup-keep",
+        heading: Backups,
+        kind: Kind::Integer {
+            min: 1,
+            max: 1_000_000,
+            get: |c| c.backup_keep.into(),
+            set: |c, n| c.backup_keep = fit(n),
+        },
+        default: "3",
+        unit: "backups",
+        change: RunTime,
+        help: "Backups that stay; a new one removes those that are older",
     },
     Setting {
         name: "maxclients",

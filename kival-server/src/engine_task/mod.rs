@@ -24,7 +24,6 @@ pub mod server_state;
 pub mod session;
 pub mod store;
 
-use crate::command::WaitFor;
 use crate::config::AppendFsync;
 use crate::net::shared::Shared;
 use crate::resp::{Batch, ErrorReply, Output, Reply};
@@ -228,6 +227,7 @@ impl EngineTask {
             if news || tick {
                 self.store.engine().maintain();
                 self.watch_disk();
+                self.note_backup();
                 self.release_held();
                 self.end_waits();
             }
@@ -256,6 +256,15 @@ impl EngineTask {
             if self.store.engine_ref().staged_bytes() >= TURN_BYTES {
                 self.end_turn();
             }
+        }
+    }
+
+    /// Counts changes from the last backup on.
+    fn note_backup(&mut self) {
+        let made = self.store.engine_ref().backups().made;
+        let saves = &mut self.server.saves;
+        if saves.made != made {
+            (saves.made, saves.changes_saved) = (made, saves.changes_asked);
         }
     }
 
@@ -423,7 +432,7 @@ impl EngineTask {
     fn waits_for_log(&self) -> bool {
         let waits = |client: &ClientKey| {
             let parked = self.clients.get(client.slot).and_then(|session| session.parked.as_ref());
-            matches!(parked, Some(Parked::Waiting(wait)) if wait.until != WaitFor::Replicas)
+            matches!(parked, Some(Parked::Waiting(wait)) if wait.until.is_for_log())
         };
         self.waits.iter().any(waits)
     }
@@ -465,8 +474,8 @@ impl EngineTask {
             let session = self.clients.get_mut(client.slot).filter(|session| session.id == client.id);
             let Some(session) = session else { continue };
             let Some(Parked::Waiting(wait)) = &session.parked else { continue };
-            let over = park::wait_over(wait, durable, now);
-            let hopeless = if wait.until == WaitFor::Replicas { None } else { poisoned.clone() };
+            let over = park::wait_over(wait, durable, now, self.store.engine_ref().backups());
+            let hopeless = if wait.until.is_for_log() { poisoned.clone() } else { None };
             match over.or(hopeless) {
                 Some(reply) => {
                     session.parked = None;

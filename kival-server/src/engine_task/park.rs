@@ -6,7 +6,7 @@
 
 use crate::command::{Command, Wait, WaitFor};
 use crate::resp::{Args, Reply};
-use kival_engine::{ColdRead, Fetched, ReadBack, ReadError};
+use kival_engine::{BackupStatus, ColdRead, Fetched, ReadBack, ReadError};
 
 use super::store::Store;
 use std::collections::HashSet;
@@ -58,7 +58,7 @@ pub fn read_all(reads: &[ColdRead]) -> ReadResult {
 }
 
 /// The reply of a wait that has ended, `None` while it goes on.
-pub fn wait_over(wait: &Wait, durable: u64, now: u64) -> Option<Reply> {
+pub fn wait_over(wait: &Wait, durable: u64, now: u64, backups: &BackupStatus) -> Option<Reply> {
     let late = wait.deadline.is_some_and(|deadline| deadline <= now);
     match wait.until {
         WaitFor::Replicas if late => Some(Reply::Integer(0)),
@@ -66,6 +66,10 @@ pub fn wait_over(wait: &Wait, durable: u64, now: u64) -> Option<Reply> {
             Some(local_and_replicas(durable >= sequence))
         }
         WaitFor::DurableAndReplicas(sequence) if late => Some(local_and_replicas(durable >= sequence)),
+        WaitFor::Backup(ended) if backups.ended >= ended => Some(match &backups.failure {
+            None => Reply::Ok,
+            Some(cause) => Reply::error(format!("ERR the backup failed: {cause}")),
+        }),
         _ => None,
     }
 }
@@ -80,7 +84,7 @@ mod tests {
 
     #[track_caller]
     fn check(until: WaitFor, deadline: Option<u64>, durable: u64, now: u64, expected: Option<Reply>) {
-        assert_eq!(wait_over(&Wait { until, deadline }, durable, now), expected);
+        assert_eq!(wait_over(&Wait { until, deadline }, durable, now, &BackupStatus::default()), expected);
     }
 
     #[test]

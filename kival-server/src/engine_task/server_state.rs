@@ -23,12 +23,25 @@ pub struct ServerState {
     pub port: u16,
     /// Counters.
     pub counters: Counters,
+    /// What backups cover.
+    pub saves: Saves,
     /// Set by SHUTDOWN: the loop ends the server after this turn.
     pub shutdown: bool,
     /// Settings that were changed in this turn, for the loop to act on.
     pub changed_settings: Vec<&'static str>,
     /// Whether a client chose another durability in this turn, or one that had chosen its own has gone.
     pub durability_changed: bool,
+}
+
+/// Which changes of keys are in a backup.
+#[derive(Debug, Default)]
+pub struct Saves {
+    /// Backups made, as far as this has been noted.
+    pub made: u64,
+    /// Changes when the last backup was asked for.
+    pub changes_asked: u64,
+    /// Changes that the last one which was made holds.
+    pub changes_saved: u64,
 }
 
 /// Counters that CONFIG RESETSTAT sets to zero.

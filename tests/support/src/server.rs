@@ -158,8 +158,11 @@ impl Process {
     }
 
     /// A new connection.
+    ///
+    /// # Panics
+    /// If it cannot be made.
     pub fn client(&self) -> Client {
-        Client::connect(self.port).expect("a process that was started listens")
+        Client::connect(self.port).expect("the server accepts a connection")
     }
 
     fn signal(&self, signal: Signal) {
