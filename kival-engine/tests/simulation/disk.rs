@@ -392,8 +392,15 @@ impl FileSystem for SimFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        if !self.disk().locks.insert(path.to_owned()) {
+        let mut disk = self.disk();
+        if !disk.locks.insert(path.to_owned()) {
             return Ok(None);
+        }
+        // Without contents it does not matter whether it survives.
+        if disk.survivors.is_none() && disk.inode(path).is_err() {
+            disk.files.push(Inode::default());
+            let inode = disk.files.len() - 1;
+            disk.enter(path, Entry::Set(path.to_owned(), inode))?;
         }
         Ok(Some(Box::new(SimLock { fs: self.clone(), path: path.to_owned() })))
     }

@@ -70,6 +70,7 @@ impl Bench {
             databases: DATABASES as u32,
             segment_size: 4 << 10,
             cache_size: [0, 8 << 10][rng.usize(..2)],
+            reserved_space: [0, 32 << 10][rng.usize(..2)],
             sync: policy,
             compaction: CompactionPolicy { percentage, min_size: 0 },
             background: Background::Lockstep(Arc::new(choose)),
