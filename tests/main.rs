@@ -20,6 +20,7 @@ mod faults;
 mod inside;
 mod limits;
 mod linearizable;
+mod quarantine;
 mod readme;
 mod restart;
 mod target;

@@ -99,6 +99,9 @@ pub enum OpenError {
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// What is known of the key may not be its newest record: that may be among what is lost there.
+    #[error("{0}; a newer record of this key may be lost there")]
+    Doubtful(Corruption),
     /// What is on disk is not what was written.
     #[error("{0}")]
     Corrupt(#[from] Corruption),
@@ -130,6 +133,9 @@ pub enum WriteError {
         /// The system's error.
         cause: String,
     },
+    /// What a change would rest on may be lost there.
+    #[error("{0}; what this would change may be lost there")]
+    Doubtful(Corruption),
     /// The key or the value is over 512 MiB.
     #[error("key or value exceeds the maximum size of 512 MiB")]
     TooLarge,

@@ -29,7 +29,8 @@ pub mod offline;
 mod recovery;
 
 pub use compaction::Progress;
-pub use engine::options::{Background, CompactionPolicy, Options, SyncPolicy, Worker};
+pub use engine::options::{Background, CompactionPolicy, OnCorruption, Options, SyncPolicy, Worker};
+pub use engine::quarantine::Zone;
 pub use engine::{
     BackupStatus, ColdRead, Engine, Fetched, KeyEntry, ReadBack, Savepoint, SegmentStats, Stats,
 };

@@ -70,13 +70,13 @@ fn a_tombstone_stays_while_an_older_record_may_stand_elsewhere() {
     assert!(!has(&fs, Kind::Tombstone, b"here"), "nothing older can be anywhere");
     assert!(!has(&fs, Kind::Value, b"here"));
     let (mut engine, _) = store.open();
-    assert!(engine.entry(0, b"elsewhere").is_none());
+    assert!(engine.entry(0, b"elsewhere").unwrap().is_none());
     store.compact(&mut engine);
     drop(engine);
     assert!(!has(&fs, Kind::Value, b"elsewhere") && !has(&fs, Kind::Tombstone, b"elsewhere"));
     let (mut engine, report) = store.open();
     assert_eq!(report.keys, 11);
-    assert!(engine.entry(0, b"elsewhere").is_none());
+    assert!(engine.entry(0, b"elsewhere").unwrap().is_none());
 }
 
 #[test]
@@ -96,8 +96,8 @@ fn an_expiry_outlives_a_merge_of_its_value_alone() {
     assert_eq!(merge_some(&store, &fs), [second], "only the values were merged");
     let check = |store: &Store| {
         let (mut engine, _) = store.open();
-        assert_eq!(engine.entry(0, b"kept").map(|entry| entry.expiry), Some(0));
-        assert_eq!(engine.entry(0, b"timed").map(|entry| entry.expiry), Some(1_000_100));
+        assert_eq!(engine.entry(0, b"kept").unwrap().map(|entry| entry.expiry), Some(0));
+        assert_eq!(engine.entry(0, b"timed").unwrap().map(|entry| entry.expiry), Some(1_000_100));
         engine
     };
     store.compact(&mut check(&store));
@@ -105,7 +105,7 @@ fn an_expiry_outlives_a_merge_of_its_value_alone() {
     drop(check(&store));
     store.clock.set(1_000_200);
     let (mut engine, _) = store.open();
-    assert!(engine.entry(0, b"kept").is_some() && engine.entry(0, b"timed").is_none());
+    assert!(engine.entry(0, b"kept").unwrap().is_some() && engine.entry(0, b"timed").unwrap().is_none());
 }
 
 #[test]

@@ -45,7 +45,7 @@ type Seen = (Vec<(Vec<u8>, Vec<u8>)>, Vec<usize>, Option<u64>, u64);
 
 fn seen(store: &Store, engine: &mut Engine) -> Seen {
     let counts = (0..engine.databases()).map(|db| engine.key_count(db)).collect();
-    let expiry = engine.entry(0, b"timed").map(|entry| entry.expiry);
+    let expiry = engine.entry(0, b"timed").unwrap().map(|entry| entry.expiry);
     (store.contents(engine), counts, expiry, engine.stats().live_bytes)
 }
 
@@ -179,7 +179,7 @@ fn a_damaged_value_is_told_by_file_and_offset() {
     engine.put(0, b"sound", b"value", 0).unwrap();
     engine.put(0, b"damaged", b"value", 0).unwrap();
     engine.commit().unwrap();
-    let offset = engine.entry(0, b"damaged").unwrap().place.offset();
+    let offset = engine.entry(0, b"damaged").unwrap().unwrap().place.offset();
     let file = segment_path(manifest(&fs).segments[0].id);
     // The engine keeps its file open: the damage is done in place.
     let open = kival_engine::fs::FileSystem::open(&fs, &file).unwrap();
@@ -206,7 +206,7 @@ fn a_cold_value_is_read_elsewhere_while_the_writer_goes_on() {
     engine.put(0, b"cold", b"value", 0).unwrap();
     engine.commit().unwrap();
     gate.set_closed(true);
-    let entry = engine.entry(0, b"cold").unwrap();
+    let entry = engine.entry(0, b"cold").unwrap().unwrap();
     let Fetched::Cold(cold) = engine.fetch(0, b"cold", &entry).unwrap() else { panic!("the gate is closed") };
     let reader = std::thread::spawn({
         let cold = cold.clone();

@@ -288,7 +288,7 @@ fn the_reserve_ends_too_and_half_of_it_is_not_for_deletions() {
     };
     assert!(matches!(refused, WriteError::NoSpace));
     assert!(engine.stats().reserved_bytes >= RESERVED / 2);
-    assert_eq!(engine.entry(0, b"key 0").unwrap().expiry, expiry - 1);
+    assert_eq!(engine.entry(0, b"key 0").unwrap().unwrap().expiry, expiry - 1);
     let written = expiry - 2_000_000;
     assert!(written > 200, "only {written} records of {RESERVED} bytes");
 }
@@ -308,7 +308,7 @@ fn a_turn_in_which_some_are_refused_keeps_the_others() {
     assert!(engine.delete(0, b"key 3").unwrap());
     engine.commit().unwrap();
     assert_eq!(store.contents(&mut engine).len(), before - 2);
-    assert!(engine.entry(0, b"key 2").is_some());
+    assert!(engine.entry(0, b"key 2").unwrap().is_some());
     drop(engine);
     assert_eq!(store.open().0.key_count(0), before - 2);
 }

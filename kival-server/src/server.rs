@@ -1,6 +1,6 @@
 //! The server put together: storage, engine task, listeners, signals.
 
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, OnCorruption};
 use crate::engine_task::cron::sync_policy;
 use crate::engine_task::server_state::{Counters, Saves, ServerState};
 use crate::engine_task::store::Store;
@@ -165,6 +165,10 @@ fn options(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Optio
         cache_size: config.cache_size,
         reserved_space: reserved_space(config),
         sync: sync_policy(config.appendfsync),
+        on_corruption: match config.on_corruption {
+            OnCorruption::Refuse => kival_engine::OnCorruption::Refuse,
+            OnCorruption::Quarantine => kival_engine::OnCorruption::Quarantine,
+        },
         compaction: CompactionPolicy {
             percentage: config.auto_aof_rewrite_percentage,
             min_size: config.auto_aof_rewrite_min_size,

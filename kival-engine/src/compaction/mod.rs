@@ -212,6 +212,15 @@ impl Engine {
         if self.compactor.running.is_some() || self.poisoned().is_some() {
             return;
         }
+        if let Some(corruption) = self.quarantine.doubts_map(self.map_sequence()) {
+            // A namespace that no database seems to have may be one that is in use.
+            if self.compactor.scheduled.take().is_some() {
+                tracing::error!(%corruption, "no compaction: it is not known which keys the databases have");
+                self.compactor.counters.failed += 1;
+                self.compactor.counters.last_failed = true;
+            }
+            return;
+        }
         let slots = match self.compactor.scheduled {
             Some(upto) => {
                 if self.active_holds(upto) {
@@ -339,6 +348,12 @@ impl Engine {
                 Verdict::Dead { superseded_by: entry.sequence }
             }
             (Kind::Tombstone, _) => Verdict::Tombstone,
+            // The value that it belongs to may be among what is lost.
+            (Kind::Expiry, None)
+                if self.quarantine.doubts(candidate.namespace, &candidate.key, 0).is_some() =>
+            {
+                Verdict::Live
+            }
             (_, None) => Verdict::Dead { superseded_by: last },
             (Kind::Expiry, Some(entry)) => match entry.change {
                 Some(change) if change.sequence == candidate.sequence => Verdict::Live,

@@ -1,7 +1,6 @@
 //! Which segments to merge, and when.
 
 use crate::engine::Engine;
-use crate::log::segments::SegmentState;
 
 /// Compaction begins when dead bytes reach this share, in percent, of what the setting allows: the rest
 /// is room for what is written while it runs, and for its outputs.
@@ -29,7 +28,7 @@ impl Choice {
 }
 
 fn sealed(engine: &Engine) -> Vec<Choice> {
-    let sealed = engine.segments.iter().filter(|(_, segment)| segment.state == SegmentState::Sealed);
+    let sealed = engine.segments.iter().filter(|(_, segment)| segment.may_be_merged());
     let mut choices: Vec<Choice> = sealed
         .map(|(slot, segment)| Choice {
             slot,
@@ -56,8 +55,7 @@ pub(crate) fn choose(engine: &Engine) -> Vec<u32> {
     }
     // Asked after every sync: what says "nothing to do" must be cheap.
     let small_size = engine.options.segment_size / 4;
-    let sealed_segments =
-        || engine.segments.iter().filter(|(_, segment)| segment.state == SegmentState::Sealed);
+    let sealed_segments = || engine.segments.iter().filter(|(_, segment)| segment.may_be_merged());
     if sealed_segments().filter(|(_, segment)| segment.bytes < small_size).count() > MOST_SMALL {
         return sealed(engine).iter().filter(|c| c.bytes < small_size).map(|choice| choice.slot).collect();
     }

@@ -7,6 +7,9 @@ use crate::log::keeper::Job;
 
 /// Time between syncs under [`SyncPolicy::EverySecond`], in milliseconds; a sync that takes longer is late.
 const SYNC_EVERY: u64 = 1000;
+/// Keys in doubt that a look for an expired one passes over. Behind more of them a key is still found when
+/// a client asks for it.
+const MOST_DOUBTED: usize = 1000;
 
 impl Engine {
     /// Takes in the news of background threads, and gives them their next work: a bounded amount, so that
@@ -78,9 +81,7 @@ impl Engine {
         let mut removed = 0;
         for db in 0..self.databases.spaces.len() as u32 {
             while removed < most {
-                let first = self.databases.spaces[db as usize].keydir.first_expiring();
-                let Some((_, key)) = first.filter(|(expiry, _)| *expiry <= self.now_ms) else { break };
-                let key = key.to_vec();
+                let Some(key) = self.first_expired(db) else { break };
                 if self.bury(db, &key).is_err() {
                     return removed;
                 }
@@ -89,6 +90,20 @@ impl Engine {
             }
         }
         removed
+    }
+
+    /// A key whose time has come, if there is one. One that is in doubt is passed over: it may have been
+    /// given more time by what is lost.
+    fn first_expired(&self, db: u32) -> Option<Vec<u8>> {
+        let keydir = &self.databases.spaces[db as usize].keydir;
+        if self.quarantine.is_empty() {
+            let (_, key) = keydir.first_expiring().filter(|(expiry, _)| *expiry <= self.now_ms)?;
+            return Some(key.to_vec());
+        }
+        let due = keydir.expiring().take_while(|(expiry, _)| *expiry <= self.now_ms).take(MOST_DOUBTED);
+        let mut keys = due.map(|(_, key)| key);
+        let certain = |key: &&[u8]| keydir.get(key).is_some_and(|entry| self.is_certain(db, key, &entry));
+        keys.find(certain).map(<[u8]>::to_vec)
     }
 
     /// Asks for the active segment to be closed, so that it can be merged.

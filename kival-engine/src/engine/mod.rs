@@ -11,6 +11,7 @@
 //! | `read.rs` | entries, values, cold reads, iteration |
 //! | `backup.rs` | backups under way |
 //! | `absence.rs` | what the absence of a key depends on |
+//! | `quarantine.rs` | what damage may have taken: which answers cannot be given |
 //! | `databases.rs` | databases, namespaces, live bytes |
 //! | `space.rs` | disk space, and the reserve for a full disk |
 //! | `maintain.rs` | taking in news, expiry, syncs by the clock |
@@ -21,6 +22,7 @@ mod backup;
 pub(crate) mod databases;
 mod maintain;
 pub(crate) mod options;
+pub(crate) mod quarantine;
 mod read;
 pub(crate) mod space;
 mod stats;
@@ -45,6 +47,7 @@ use crate::recovery::{self, OpenReport};
 use absence::RecentDeletes;
 use databases::Databases;
 use options::Options;
+use quarantine::Quarantine;
 use space::DiskSpace;
 use std::collections::VecDeque;
 use write::Stage;
@@ -91,6 +94,8 @@ pub struct Engine {
     /// Wall time of the current turn, in milliseconds.
     now_ms: u64,
     deletes: RecentDeletes,
+    /// What is in doubt because of damage; empty in a sound store.
+    pub(crate) quarantine: Quarantine,
     /// Why nothing can be written any more.
     poison: Option<String>,
     pub(crate) syncer: Syncer,
@@ -183,6 +188,7 @@ impl Engine {
             log_end: opened.durable.get().position,
             now_ms: 0,
             deletes: RecentDeletes::default(),
+            quarantine: opened.quarantine,
             poison: None,
             durable: opened.durable,
             sync_asked: opened.next_sequence - 1,

@@ -18,6 +18,16 @@ pub enum SyncPolicy {
     No,
 }
 
+/// What an open does about damage that no crash leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnCorruption {
+    /// It is refused, and says which file is damaged and where.
+    #[default]
+    Refuse,
+    /// What is sound is served. A key that the damage may concern is an error, whether it is known or not.
+    Quarantine,
+}
+
 /// When compaction begins by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompactionPolicy {
@@ -89,6 +99,8 @@ pub struct Options {
     pub cache_size: u64,
     /// When appends are made durable. Default: always.
     pub sync: SyncPolicy,
+    /// What an open does about damage. Default: it is refused.
+    pub on_corruption: OnCorruption,
     /// When compaction begins by itself.
     pub compaction: CompactionPolicy,
     /// Bytes of disk space held in the file `RESERVE`, for deletions and compaction on a full disk.
@@ -112,6 +124,7 @@ impl Options {
             segment_size: 256 << 20,
             cache_size: 64 << 20,
             sync: SyncPolicy::default(),
+            on_corruption: OnCorruption::default(),
             compaction: CompactionPolicy::default(),
             reserved_space: 0,
             waker: Arc::new(|| {}),

@@ -86,26 +86,52 @@ fn check<'a>(bytes: &'a [u8], namespace: u32, key: &[u8], sequence: u64) -> Resu
 impl Engine {
     /// What is known of a live key. A key that has expired is removed on the way, and is none; where
     /// nothing can be written it is only hidden.
-    pub fn entry(&mut self, db: u32, key: &[u8]) -> Option<Entry> {
-        let entry = self.databases.spaces[db as usize].keydir.get(key)?;
+    ///
+    /// # Errors
+    /// [`ReadError::Doubtful`] if damage may have taken what is newest.
+    pub fn entry(&mut self, db: u32, key: &[u8]) -> Result<Option<Entry>, ReadError> {
+        let entry = self.databases.spaces[db as usize].keydir.get(key);
+        if !self.quarantine.is_empty()
+            && let Some(corruption) = self.doubts(db, key, entry.as_ref())
+        {
+            return Err(ReadError::Doubtful(corruption));
+        }
+        let Some(entry) = entry else { return Ok(None) };
         if entry.expiry != 0 && entry.expiry <= self.now_ms {
             // Refused where nothing can be written: the key stays hidden all the same.
             if self.bury(db, key).is_ok() {
                 self.expired += 1;
             }
-            return None;
+            return Ok(None);
         }
-        Some(entry)
+        Ok(Some(entry))
+    }
+
+    /// The damage that may have taken a newer record of a key than its entry, or than its absence.
+    pub(super) fn doubts(&self, db: u32, key: &[u8], entry: Option<&Entry>) -> Option<Corruption> {
+        // Which namespace a database has is told by the newest map.
+        self.quarantine.doubts_map(self.map_sequence()).or_else(|| {
+            let namespace = self.databases.spaces[db as usize].namespace;
+            self.quarantine.doubts(namespace, key, entry.map_or(0, |entry| entry.sequence))
+        })
+    }
+
+    /// Whether an entry is known to be the newest of its key.
+    pub(super) fn is_certain(&self, db: u32, key: &[u8], entry: &Entry) -> bool {
+        self.quarantine.is_empty() || self.doubts(db, key, Some(entry)).is_none()
     }
 
     /// As [`Self::entry`], and notes the time of access.
-    pub fn touch(&mut self, db: u32, key: &[u8]) -> Option<Entry> {
-        let entry = self.entry(db, key)?;
+    ///
+    /// # Errors
+    /// As [`Self::entry`].
+    pub fn touch(&mut self, db: u32, key: &[u8]) -> Result<Option<Entry>, ReadError> {
+        let Some(entry) = self.entry(db, key)? else { return Ok(None) };
         let clock = access_clock(self.now_ms);
         if entry.access != clock {
             self.databases.spaces[db as usize].keydir.touch(key, clock);
         }
-        Some(entry)
+        Ok(Some(entry))
     }
 
     /// The value of a key, given its entry, without waiting for the disk.
@@ -168,7 +194,7 @@ impl Engine {
     /// # Errors
     /// [`ReadError`].
     pub fn get(&mut self, db: u32, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        let Some(entry) = self.touch(db, key) else { return Ok(None) };
+        let Some(entry) = self.touch(db, key)? else { return Ok(None) };
         match self.fetch(db, key, &entry)? {
             Fetched::Value(value) => Ok(Some(value)),
             Fetched::Cold(cold) => Ok(Some(cold.read()?.value)),
@@ -185,9 +211,15 @@ impl Engine {
         self.databases.record.map_or(0, |(sequence, ..)| sequence)
     }
 
-    /// Number of keys in a database, those included that have expired and were not looked at since.
+    /// Number of keys in a database, those included that have expired and were not looked at since. As in
+    /// all that tells of many keys, those in doubt because of damage are left out; then this takes as long
+    /// as going through all of them.
     pub fn key_count(&self, db: u32) -> usize {
-        self.databases.spaces[db as usize].keydir.len()
+        let keydir = &self.databases.spaces[db as usize].keydir;
+        if self.quarantine.is_empty() {
+            return keydir.len();
+        }
+        keydir.iter().filter(|(key, entry)| self.is_certain(db, key, entry)).count()
     }
 
     /// Number of keys with an expiry.
@@ -207,7 +239,7 @@ impl Engine {
         let now = self.now_ms;
         let keydir = &self.databases.spaces[db as usize].keydir;
         let mut live = |key: &[u8], entry: &Entry| {
-            if entry.expiry == 0 || entry.expiry > now {
+            if (entry.expiry == 0 || entry.expiry > now) && self.is_certain(db, key, entry) {
                 see(key, entry);
             }
         };
@@ -216,13 +248,18 @@ impl Engine {
 
     /// A key near a random point; it may have expired.
     pub fn random_key(&self, db: u32, random: u64) -> Option<Vec<u8>> {
-        self.databases.spaces[db as usize].keydir.random(random).map(|(key, _)| key.to_vec())
+        let (key, entry) = self.databases.spaces[db as usize].keydir.random(random)?;
+        if self.is_certain(db, key, &entry) {
+            return Some(key.to_vec());
+        }
+        self.iter(db).next().map(|(key, _)| key.to_vec())
     }
 
     /// All live keys of a database with their entries, in no particular order.
     pub fn iter(&self, db: u32) -> impl Iterator<Item = (&[u8], Entry)> {
         let now = self.now_ms;
         let entries = self.databases.spaces[db as usize].keydir.iter();
-        entries.filter(move |(_, entry)| entry.expiry == 0 || entry.expiry > now)
+        let live = entries.filter(move |(_, entry)| entry.expiry == 0 || entry.expiry > now);
+        live.filter(move |(key, entry)| self.is_certain(db, key, entry))
     }
 }

@@ -37,6 +37,10 @@ pub struct Stats {
     pub syncs: u64,
     /// Keys removed because they had expired.
     pub expired: u64,
+    /// Segments that were damaged when the store was opened.
+    pub quarantined_segments: u64,
+    /// Bytes of the log that are lost, so that keys are in doubt.
+    pub quarantined_bytes: u64,
     /// Compactions finished, and how far the running one is.
     pub compaction: Progress,
 }
@@ -82,6 +86,8 @@ impl Engine {
             disk_full: self.space.is_full(),
             syncs: self.syncer.syncs(),
             expired: self.expired,
+            quarantined_segments: self.segments.iter().filter(|(_, s)| s.quarantined).count() as u64,
+            quarantined_bytes: self.quarantine.zones().iter().map(|zone| zone.bytes).sum(),
             compaction: self.compactor.progress(),
         }
     }

@@ -7,7 +7,7 @@
 use super::databases::{Databases, NAMESPACES, NamespaceMap, Space};
 use super::space::is_no_space;
 use super::{Active, Engine, Prepare};
-use crate::error::WriteError;
+use crate::error::{ReadError, WriteError};
 use crate::format::group::{self, GroupHeader, Position};
 use crate::format::record::{self, Header, Kind, record_size};
 use crate::format::{MAX_BLOB, MAX_SEQUENCE};
@@ -74,6 +74,7 @@ impl Engine {
     /// # Errors
     /// [`WriteError`]; nothing has changed then.
     pub fn put(&mut self, db: u32, key: &[u8], value: &[u8], expiry: u64) -> Result<u64, WriteError> {
+        self.check_map()?;
         let namespace = self.databases.spaces[db as usize].namespace;
         let draft = Draft { kind: Kind::Value, namespace, key, value, expiry, data_type: 0 };
         let staged = self.stage(&draft)?;
@@ -103,7 +104,13 @@ impl Engine {
     /// # Errors
     /// [`WriteError`]; nothing has changed then.
     pub fn delete(&mut self, db: u32, key: &[u8]) -> Result<bool, WriteError> {
-        match self.databases.spaces[db as usize].keydir.get(key) {
+        let entry = self.databases.spaces[db as usize].keydir.get(key);
+        if !self.quarantine.is_empty()
+            && let Some(corruption) = self.doubts(db, key, entry.as_ref())
+        {
+            return Err(WriteError::Doubtful(corruption));
+        }
+        match entry {
             Some(entry) => {
                 self.bury(db, key)?;
                 Ok(entry.expiry == 0 || entry.expiry > self.now_ms)
@@ -124,6 +131,9 @@ impl Engine {
             self.cache.remove(before.sequence);
         }
         self.deletes.push(namespace, key, staged.sequence);
+        if !self.quarantine.is_empty() {
+            self.quarantine.note_deleted(namespace, key, staged.sequence);
+        }
         self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before });
         Ok(())
     }
@@ -135,7 +145,13 @@ impl Engine {
     /// [`WriteError`]; nothing has changed then.
     pub fn set_expiry(&mut self, db: u32, key: &[u8], expiry: u64) -> Result<bool, WriteError> {
         // A key that has expired is none: a new expiry must not bring it back.
-        let Some(before) = self.entry(db, key) else { return Ok(false) };
+        let before = self.entry(db, key).map_err(|error| match error {
+            ReadError::Doubtful(corruption) | ReadError::Corrupt(corruption) => {
+                WriteError::Doubtful(corruption)
+            }
+            ReadError::Io { .. } => unreachable!("the keydir is in memory"),
+        });
+        let Some(before) = before? else { return Ok(false) };
         let namespace = self.databases.spaces[db as usize].namespace;
         let draft = Draft { kind: Kind::Expiry, namespace, key, value: b"", expiry, data_type: 0 };
         let staged = self.stage(&draft)?;
@@ -156,7 +172,15 @@ impl Engine {
     /// # Errors
     /// [`WriteError`]; nothing has changed then.
     pub fn flush(&mut self, databases: &[u32]) -> Result<(), WriteError> {
-        let holding: Vec<u32> = databases.iter().copied().filter(|&db| self.key_count(db) > 0).collect();
+        let sound = self.quarantine.is_empty();
+        let all = (0..self.databases()).all(|db| databases.contains(&db));
+        // Where it is not known which keys a database has, only all can go: then nothing is in doubt.
+        if !all {
+            self.check_map()?;
+        }
+        // A database may have keys that nothing is known of any more.
+        let holds = |db: &u32| !sound || !self.databases.spaces[*db as usize].keydir.is_empty();
+        let holding: Vec<u32> = databases.iter().copied().filter(holds).collect();
         if holding.is_empty() {
             return Ok(());
         }
@@ -182,11 +206,23 @@ impl Engine {
         if first == second {
             return Ok(());
         }
+        self.check_map()?;
         let record = self.databases.record;
         self.databases.swap(first, second);
         let sequence = self.stage_map(Undo::Swap { first, second, record })?;
         self.deletes.push_all(sequence);
         Ok(())
+    }
+
+    /// Refuses a change while it is not known which keys a database has.
+    fn check_map(&self) -> Result<(), WriteError> {
+        if self.quarantine.is_empty() {
+            return Ok(());
+        }
+        match self.quarantine.doubts_map(self.map_sequence()) {
+            Some(corruption) => Err(WriteError::Doubtful(corruption)),
+            None => Ok(()),
+        }
     }
 
     /// Stages the map of the databases as they are now; takes `undo` back if that fails.
@@ -242,6 +278,7 @@ impl Engine {
         // These numbers never left this turn.
         self.next_sequence = savepoint.next_sequence;
         self.deletes.take_back(self.next_sequence);
+        self.quarantine.take_back(self.next_sequence);
     }
 
     fn undo_to(&mut self, kept: usize) {
@@ -360,6 +397,7 @@ impl Engine {
         self.log_end = Position { segment: self.active.id, offset: self.active.end };
         self.last_logged = self.next_sequence - 1;
         self.drop_replaced();
+        self.quarantine.commit();
         self.stage.clear();
         if self.options.sync == super::options::SyncPolicy::Always {
             self.ask_sync();
@@ -392,6 +430,7 @@ impl Engine {
     fn take_turn_back(&mut self) {
         self.undo_to(0);
         self.deletes.take_back(self.stage.first_sequence);
+        self.quarantine.take_back(self.stage.first_sequence);
         self.stage.clear();
     }
 

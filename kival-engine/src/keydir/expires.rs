@@ -32,6 +32,11 @@ impl Expires {
         self.soonest.first().copied()
     }
 
+    /// All expiries and their entries, the soonest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Handle)> {
+        self.soonest.iter().copied()
+    }
+
     /// Notes that an entry stands at `handle`; an expiry of 0 is none.
     pub(super) fn add(&mut self, expiry: u64, handle: Handle) {
         if expiry != 0 {

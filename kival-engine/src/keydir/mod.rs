@@ -233,6 +233,11 @@ impl Keydir {
         Some((expiry, entry::key(self.arena.bytes(handle))))
     }
 
+    /// All expiries with their keys, the soonest first.
+    pub fn expiring(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.expires.iter().map(|(expiry, handle)| (expiry, entry::key(self.arena.bytes(handle))))
+    }
+
     /// The mean time left, in milliseconds, of the keys that have an expiry: exact, from a running
     /// sum, with keys that are past their expiry counting as negative; 0 at least.
     pub fn average_ttl(&self, now: u64) -> u64 {

@@ -170,7 +170,7 @@ impl Scanner {
     }
 
     /// The first group header that stands at its own offset, at or after `offset`.
-    fn header_from(&mut self, mut offset: u64) -> io::Result<Option<GroupHeader>> {
+    pub(crate) fn header_from(&mut self, mut offset: u64) -> io::Result<Option<GroupHeader>> {
         let (store, segment) = (self.store, self.at.segment);
         while offset + group::HEADER as u64 <= self.end {
             if self.fill(offset, group::HEADER)?.len() < group::HEADER {

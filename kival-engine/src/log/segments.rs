@@ -34,6 +34,8 @@ pub(crate) struct Segment {
     /// Bytes that are not live and that a merge has written all the same: tombstones that it had to keep,
     /// headers. Another merge of this segment alone would not free them.
     pub(crate) kept: u64,
+    /// It was damaged when the store was opened: no merge reads it, and it stays.
+    pub(crate) quarantined: bool,
     /// Known once it is sealed.
     pub(crate) summary: Sealed,
 }
@@ -49,8 +51,14 @@ impl Segment {
             merged: false,
             bytes,
             kept: 0,
+            quarantined: false,
             summary: Sealed::default(),
         }
+    }
+
+    /// Whether a merge may read it, and remove it.
+    pub(crate) fn may_be_merged(&self) -> bool {
+        self.state == SegmentState::Sealed && !self.quarantined
     }
 
     /// Damage at an offset of this segment.

@@ -143,6 +143,8 @@ fn as_segment(entry: &SegmentEntry, opened: &Opened) -> Option<Segment> {
         path: opened.path.clone(),
         header_size: opened.header.as_ref().ok()?.size(),
         len: opened.len,
+        missing: false,
+        damaged: false,
     })
 }
 

@@ -4,7 +4,10 @@
 //! come. Sequences decide, so the order does not matter.
 
 use super::Found;
+use super::salvage::{Piece, salvage, zones};
 use crate::engine::databases::{Databases, NAMESPACES, NamespaceMap, Space};
+use crate::engine::options::OnCorruption;
+use crate::engine::quarantine::{Quarantine, Zone};
 use crate::error::{Corruption, Damage, OpenError};
 use crate::format::hint::{self, BlockBuilder, HintEntry};
 use crate::format::record::{self, Kind, record_size};
@@ -12,7 +15,7 @@ use crate::fs::read_full_at;
 use crate::keydir::{Entry, ExpiryChange, Place};
 use crate::log::Home;
 use crate::log::hint_file::{HintReader, Unusable};
-use crate::log::scan::{Scanner, Step};
+use crate::log::scan::{Group, Scanner, Step};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -20,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Blocks on their way from the readers to the keydir.
 const IN_FLIGHT: usize = 16;
+/// Namespace ids passed over after damage, for those that a lost map may have issued.
+const LOST_NAMESPACES: u32 = 1 << 20;
 /// Most threads that read segments.
 pub(super) const READERS: usize = 4;
 /// How often a long load says how far it is.
@@ -28,8 +33,29 @@ const PROGRESS: Duration = Duration::from_secs(2);
 /// What was loaded.
 pub(super) struct Loaded {
     pub(super) databases: Databases,
-    /// Ids of the segments whose hint was of no use.
+    /// Ids of the segments whose hint was of no use and can be made anew.
     pub(super) without_hint: Vec<u64>,
+    /// Ids of the segments in which there is damage.
+    pub(super) damaged: Vec<u64>,
+    /// What is in doubt because of it.
+    pub(super) quarantine: Quarantine,
+}
+
+/// What is loaded: sealed segments, which stand in these slots.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) home: &'a Home,
+    pub(super) sealed: &'a [Found],
+    pub(super) slots: &'a [u32],
+    pub(super) policy: OnCorruption,
+}
+
+/// What reading segments has shown.
+#[derive(Default)]
+struct Shown {
+    without_hint: Vec<u64>,
+    damaged: Vec<u64>,
+    zones: Vec<Zone>,
 }
 
 /// A block of hint entries whose checksum was right.
@@ -38,29 +64,22 @@ struct Block {
     bytes: Vec<u8>,
 }
 
-/// Loads `sealed` segments, which stand in `slots`, by at most so many threads.
-pub(super) fn load(
-    home: &Home,
-    sealed: &[Found],
-    slots: &[u32],
-    databases: u32,
-    most: usize,
-) -> Result<Loaded, OpenError> {
+/// Loads segments by at most so many threads.
+pub(super) fn load(source: Source<'_>, databases: u32, most: usize) -> Result<Loaded, OpenError> {
     let next = AtomicUsize::new(0);
+    let sealed = source.sealed;
     let readers = std::thread::available_parallelism().map_or(1, usize::from).min(most).min(sealed.len());
-    let mut loader = Loader::new(home, sealed, slots);
-    let reader = |sender: SyncSender<Block>| -> Result<Vec<u64>, OpenError> {
-        let mut without_hint = Vec::new();
+    let mut loader = Loader::new(source);
+    let reader = |sender: SyncSender<Block>| -> Result<Shown, OpenError> {
+        let mut shown = Shown::default();
         loop {
             let segment = next.fetch_add(1, Ordering::Relaxed);
-            let Some(found) = sealed.get(segment) else { return Ok(without_hint) };
-            if !read_segment(home, segment, found, &sender)? {
-                without_hint.push(found.entry.id);
-            }
+            let Some(found) = sealed.get(segment) else { return Ok(shown) };
+            read_segment(source, segment, found, &sender, &mut shown)?;
         }
     };
     let reader = &reader;
-    let without_hint = std::thread::scope(|scope| {
+    let shown = std::thread::scope(|scope| {
         let (sender, blocks) = sync_channel::<Block>(IN_FLIGHT);
         let spawn = |_| {
             let sender = sender.clone();
@@ -70,28 +89,84 @@ pub(super) fn load(
         drop(sender);
         // On an error the channel is dropped, which stops the readers.
         let inserted = blocks.into_iter().try_for_each(|block| loader.insert(&block));
-        let mut without_hint = Vec::new();
+        let mut all = Shown::default();
         for thread in threads {
-            without_hint.extend(thread.join().expect("a reader does not panic")?);
+            let shown = thread.join().expect("a reader does not panic")?;
+            all.without_hint.extend(shown.without_hint);
+            all.damaged.extend(shown.damaged);
+            all.zones.extend(shown.zones);
         }
-        inserted.map(|()| without_hint)
+        inserted.map(|()| all)
     })?;
-    Ok(Loaded { databases: loader.finish(databases)?, without_hint })
+    let (databases, quarantine) = loader.finish(databases, shown.zones)?;
+    Ok(Loaded { databases, without_hint: shown.without_hint, damaged: shown.damaged, quarantine })
 }
 
-/// Sends the entries of a segment; `false` if its hint was of no use.
+/// Sends the entries of a segment.
 fn read_segment(
-    home: &Home,
+    source: Source<'_>,
     segment: usize,
     found: &Found,
     out: &SyncSender<Block>,
-) -> Result<bool, OpenError> {
-    match read_hint(home, segment, found, out) {
-        Ok(()) => Ok(true),
-        Err(error) => {
-            tracing::info!(segment = %found.path.display(), reason = %error, "reading all records: its hint is of no use");
-            read_records(home, segment, found, out)?;
-            Ok(false)
+    shown: &mut Shown,
+) -> Result<(), OpenError> {
+    let home = source.home;
+    let Err(reason) = read_hint(home, segment, found, out) else { return Ok(()) };
+    tracing::info!(segment = %found.path.display(), %reason, "reading all records: its hint is of no use");
+    if source.policy == OnCorruption::Refuse {
+        read_records(home, segment, found, out)?;
+        shown.without_hint.push(found.entry.id);
+        return Ok(());
+    }
+    let sealed = found.entry.sealed.unwrap_or_default();
+    let (mut sender, mut records, mut gaps) = (Sender::new(segment, out), 0, Vec::new());
+    salvage(home, found, sealed.length, |piece| match piece {
+        Piece::Group(group) => {
+            records += u64::from(group.header.records);
+            sender.push_all(group);
+        }
+        Piece::Gap(gap) => gaps.push(gap),
+    })?;
+    sender.finish();
+    if gaps.is_empty() && !found.damaged {
+        shown.without_hint.push(found.entry.id);
+    } else {
+        shown.damaged.push(found.entry.id);
+        shown.zones.extend(zones(home, found, &sealed, records, &gaps));
+    }
+    Ok(())
+}
+
+/// Sends the entries of groups, block by block.
+struct Sender<'a> {
+    segment: usize,
+    out: &'a SyncSender<Block>,
+    block: BlockBuilder,
+}
+
+impl<'a> Sender<'a> {
+    fn new(segment: usize, out: &'a SyncSender<Block>) -> Sender<'a> {
+        Sender { segment, out, block: BlockBuilder::default() }
+    }
+
+    fn push_all(&mut self, group: &Group<'_>) {
+        for (offset, record) in group.records() {
+            if self.block.is_full_for(record.key.len()) {
+                self.flush();
+            }
+            self.block.push(&HintEntry { header: record.header, offset, key: record.key });
+        }
+    }
+
+    fn flush(&mut self) {
+        // A closed channel means that the load has failed elsewhere.
+        let _ = self.out.send(Block { segment: self.segment, bytes: self.block.finish().to_vec() });
+        self.block.clear();
+    }
+
+    fn finish(mut self) {
+        if !self.block.is_empty() {
+            self.flush();
         }
     }
 }
@@ -122,30 +197,16 @@ fn read_records(
 ) -> Result<(), OpenError> {
     let length = found.entry.sealed.unwrap_or_default().length;
     let mut scanner = Scanner::new(found.file.clone(), home.store, found.first_group(), length, None);
-    let mut block = BlockBuilder::default();
-    let send = |block: &mut BlockBuilder| {
-        // A closed channel means that the load has failed elsewhere.
-        let _ = out.send(Block { segment, bytes: block.finish().to_vec() });
-        block.clear();
-    };
+    let mut sender = Sender::new(segment, out);
     loop {
         let place = scanner.position();
         match scanner.step().map_err(found.io("read"))? {
-            Step::Group(group) => {
-                for (offset, record) in group.records() {
-                    if block.is_full_for(record.key.len()) {
-                        send(&mut block);
-                    }
-                    block.push(&HintEntry { header: record.header, offset, key: record.key });
-                }
-            }
+            Step::Group(group) => sender.push_all(&group),
             Step::End => break,
             Step::Broken(damage) => return Err(found.corruption(place.offset, damage)),
         }
     }
-    if !block.is_empty() {
-        send(&mut block);
-    }
+    sender.finish();
     Ok(())
 }
 
@@ -161,6 +222,7 @@ struct Loader<'a> {
     home: &'a Home,
     sealed: &'a [Found],
     slots: &'a [u32],
+    policy: OnCorruption,
     limit: u64,
     spaces: HashMap<u32, Loading>,
     /// The newest namespaces record: sequence, segment, offset, header.
@@ -171,11 +233,13 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn new(home: &'a Home, sealed: &'a [Found], slots: &'a [u32]) -> Loader<'a> {
+    fn new(source: Source<'a>) -> Loader<'a> {
+        let Source { home, sealed, slots, policy } = source;
         Loader {
             home,
             sealed,
             slots,
+            policy,
             limit: home.manifest.get().sequence_limit,
             spaces: HashMap::new(),
             newest_map: None,
@@ -231,17 +295,36 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    fn finish(mut self, databases: u32) -> Result<Databases, OpenError> {
-        let (map, record) = match self.newest_map {
-            Some((sequence, segment, offset, header)) => {
-                let map = self.read_map(segment, offset, &header)?;
-                let place = Place::new(self.slots[segment], offset);
-                (map, Some((sequence, place, header.record_size())))
-            }
+    fn finish(mut self, databases: u32, zones: Vec<Zone>) -> Result<(Databases, Quarantine), OpenError> {
+        let mut lost_map = None;
+        let (mut map, record) = match self.newest_map {
+            Some((sequence, segment, offset, header)) => match self.read_map(segment, offset, &header) {
+                Ok(map) => {
+                    let place = Place::new(self.slots[segment], offset);
+                    (map, Some((sequence, place, header.record_size())))
+                }
+                Err(OpenError::Corrupt(corruption)) if self.policy == OnCorruption::Quarantine => {
+                    lost_map = Some((sequence, corruption));
+                    (NamespaceMap::default(), None)
+                }
+                Err(error) => return Err(error),
+            },
             None => (NamespaceMap::default(), None),
         };
+        if !zones.is_empty() || lost_map.is_some() {
+            // What was issued by a map that is lost is not issued again.
+            let seen = self.spaces.keys().copied().max().unwrap_or(0).max(map.next);
+            map.next = seen.saturating_add(LOST_NAMESPACES);
+        }
+        let mut quarantine = Quarantine::new(zones, lost_map, map.next);
+        for (&namespace, loading) in &self.spaces {
+            for (key, &sequence) in &loading.tombstones {
+                quarantine.note_deleted(namespace, key, sequence);
+            }
+        }
+        quarantine.commit();
         let spaces = self.spaces.drain().map(|(id, loading)| (id, loading.space)).collect();
-        Ok(Databases::new(&map, spaces, databases, record))
+        Ok((Databases::new(&map, spaces, databases, record), quarantine))
     }
 
     fn read_map(

@@ -3,17 +3,20 @@
 //! [`tail`] decides how far the log of an unclean stop reaches and makes that durable; [`load`] reads
 //! all segments. Nothing here looks at a clock: what has expired is found when it is looked at.
 
+mod around;
 mod load;
+mod salvage;
 pub(crate) mod strays;
 pub(crate) mod tail;
 
 use crate::engine::databases::{Databases, random_u64};
-use crate::engine::options::Options;
+use crate::engine::options::{OnCorruption, Options};
+use crate::engine::quarantine::{Quarantine, Zone};
 use crate::error::{Corruption, Damage, OpenError};
 use crate::format::group::Position;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::SegmentEntry;
-use crate::format::segment::{LOCK, RESERVE, file_name};
+use crate::format::segment::{self, LOCK, RESERVE, file_name};
 use crate::fs::{File, LockGuard};
 use crate::log::Home;
 use crate::log::keeper::{Prepared, SEQUENCE_RESERVE, create_log_segment};
@@ -40,6 +43,10 @@ pub struct OpenReport {
     pub clean: bool,
     /// What stood after the end of the log, and was left behind.
     pub torn: Vec<TornTail>,
+    /// Segments that are damaged.
+    pub damaged_segments: u64,
+    /// What was lost to damage, with [`OnCorruption::Quarantine`]: no key that it may concern is served.
+    pub quarantined: Vec<Zone>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -63,6 +70,10 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) header_size: u64,
     pub(crate) len: u64,
+    /// There is no such file; it reads as an empty one.
+    pub(crate) missing: bool,
+    /// It is missing, too short, or its header cannot be read.
+    pub(crate) damaged: bool,
 }
 
 impl Found {
@@ -93,6 +104,8 @@ pub(crate) struct Opened {
     pub(crate) next_sequence: u64,
     /// Sealed segments that have no usable hint.
     pub(crate) without_hint: Vec<u64>,
+    /// What is in doubt because of damage.
+    pub(crate) quarantine: Quarantine,
     pub(crate) report: OpenReport,
 }
 
@@ -111,15 +124,18 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let strays = strays::find(&home)?;
     let mut report = OpenReport::default();
     let manifest = home.manifest.get();
-    let found: Vec<Found> =
-        manifest.segments.iter().map(|entry| find(&home, entry)).collect::<Result<_, _>>()?;
+    let found: Vec<Found> = manifest
+        .segments
+        .iter()
+        .map(|entry| find(&home, entry, options.on_corruption))
+        .collect::<Result<_, _>>()?;
     let (mut sealed, open): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.entry.sealed.is_some());
     report.clean = open.is_empty();
     let mut last_logged = manifest.chain;
     if open.is_empty() {
         strays::check_manifest(&home, &strays, last_logged, manifest.watermark)?;
     } else {
-        let tail = tail::settle(&home, open, &strays)?;
+        let tail = tail::settle(&home, open, &strays, options.on_corruption)?;
         last_logged = tail.last_sequence;
         report.torn = tail.torn;
         sealed.extend(tail.sealed);
@@ -128,8 +144,26 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let mut segments = Segments::default();
     let slots: Vec<u32> = sealed.iter().map(|found| segments.insert(sealed_segment(&home, found))).collect();
     let readers = if options.background.is_lockstep() { 1 } else { load::READERS };
-    let loaded = load::load(&home, &sealed, &slots, options.databases, readers)?;
-    strays::remove(&home, &strays)?;
+    let source = load::Source { home: &home, sealed: &sealed, slots: &slots, policy: options.on_corruption };
+    let loaded = load::load(source, options.databases, readers)?;
+    for (found, &slot) in sealed.iter().zip(&slots) {
+        let damaged = found.damaged || loaded.damaged.contains(&found.entry.id);
+        segments.get_mut(slot).quarantined = damaged;
+        report.damaged_segments += u64::from(damaged);
+    }
+    if report.damaged_segments == 0 {
+        strays::remove(&home, &strays)?;
+    } else if !strays.is_empty() {
+        tracing::warn!(files = ?strays, "files that no manifest names stay where they are: they may be all that is left of a damaged one");
+    }
+    report.quarantined = loaded.quarantine.zones().to_vec();
+    for zone in &report.quarantined {
+        tracing::warn!(
+            file = %zone.file.display(), offset = zone.offset, bytes = zone.bytes, damage = %zone.damage,
+            sequences = format!("{} to {}", zone.lowest, zone.highest), filter = zone.has_filter(),
+            "a part of the log is lost: no key that it may concern is served"
+        );
+    }
     report.scanned = loaded.without_hint.len() as u64;
     report.keys = loaded.databases.spaces.iter().map(|space| space.keydir.len() as u64).sum();
     report.bytes = segments.iter().map(|(_, segment)| segment.bytes).sum();
@@ -160,6 +194,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
         last_logged,
         next_sequence,
         without_hint: loaded.without_hint,
+        quarantine: loaded.quarantine,
         report,
     })
 }
@@ -212,21 +247,49 @@ fn new_manifest() -> Manifest {
     }
 }
 
-fn find(home: &Home, entry: &SegmentEntry) -> Result<Found, OpenError> {
+/// Opens a segment and checks its header. Where the policy is to go on, one that is damaged is found all
+/// the same; what it holds is judged when it is read.
+fn find(home: &Home, entry: &SegmentEntry, policy: OnCorruption) -> Result<Found, OpenError> {
     let path = home.dir.join(file_name(entry.id));
-    let corrupt = |damage| OpenError::Corrupt(Corruption { file: path.clone(), offset: 0, damage });
-    let file = match home.fs.open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(corrupt(Damage::Missing)),
+    let go_on = |damage: &Damage| {
+        let newer = matches!(damage, Damage::Unsupported | Damage::Newer(_));
+        policy == OnCorruption::Quarantine && !newer
+    };
+    let header_size = segment::HEADER as u64;
+    let mut found = match home.fs.open(&path) {
+        Ok(file) => {
+            let len = file.len().map_err(OpenError::io("measure", &path))?;
+            Found { entry: *entry, file, path, header_size, len, missing: false, damaged: false }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let file = Arc::new(salvage::MissingFile);
+            Found { entry: *entry, file, path, header_size, len: 0, missing: true, damaged: true }
+        }
         Err(error) => return Err(OpenError::io("open", path)(error)),
     };
-    let header = read_segment_header(&*file, home.store, entry.id);
-    let header = header.map_err(OpenError::io("read", &path))?.map_err(corrupt)?;
-    let len = file.len().map_err(OpenError::io("measure", &path))?;
-    let found = Found { entry: *entry, file, path, header_size: header.size(), len };
-    match entry.sealed {
-        Some(sealed) if len < sealed.length => Err(found.corruption(len, Damage::Truncated)),
-        _ => Ok(found),
+    let header = if found.missing {
+        Err(Damage::Missing)
+    } else {
+        read_segment_header(&*found.file, home.store, entry.id).map_err(found.io("read"))?
+    };
+    let damage = match header {
+        Ok(header) => {
+            found.header_size = header.size();
+            let short = entry.sealed.is_some_and(|sealed| found.len < sealed.length);
+            short.then_some((found.len, Damage::Truncated))
+        }
+        Err(damage) => Some((0, damage)),
+    };
+    match damage {
+        Some((offset, damage)) if !go_on(&damage) => Err(found.corruption(offset, damage)),
+        damage => {
+            found.damaged = damage.is_some();
+            if let Some((offset, damage)) = damage {
+                let file = found.path.display();
+                tracing::warn!(%file, offset, %damage, "a segment is damaged; on-corruption is quarantine");
+            }
+            Ok(found)
+        }
     }
 }
 

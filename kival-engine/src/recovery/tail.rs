@@ -3,10 +3,11 @@
 //! The open segments are scanned to the end of the log. What no watermark speaks for may be in the page
 //! cache only, so it is appended anew to a fresh segment; the open ones are sealed below it.
 
-use super::{Found, TornTail, strays};
+use super::{Found, TornTail, around, strays};
+use crate::engine::options::OnCorruption;
 use crate::error::{Damage, OpenError};
 use crate::format::group::{self, GroupHeader, Position};
-use crate::format::manifest::{Manifest, SegmentEntry};
+use crate::format::manifest::{Manifest, Sealed, SegmentEntry};
 use crate::format::segment::file_name;
 use crate::fs::write_all_at;
 use crate::log::Home;
@@ -25,21 +26,34 @@ pub(super) struct Settled {
     pub(super) torn: Vec<TornTail>,
 }
 
-/// How far the log reaches.
+/// How far the log reaches; the lists have a place for each open segment.
+#[derive(Default)]
 pub(crate) struct Extent {
-    /// For each open segment the offset at which its last whole group ends.
+    /// The offset at which its last whole group ends.
     pub(crate) ends: Vec<u64>,
+    /// Up to where it is known to be on disk: what is sealed of it.
+    pub(crate) cuts: Vec<u64>,
+    /// Its groups above that, which are appended anew: from and to which offset.
+    pub(crate) tails: Vec<(u64, u64)>,
+    /// What the manifest is to say of it if there is damage in it.
+    pub(crate) damaged: Vec<Option<Sealed>>,
     /// Everything below is on disk.
     pub(crate) watermark: Position,
-    /// The sequence of its last record.
     pub(crate) last_sequence: u64,
 }
 
 /// Decides how far the log of the `open` segments reaches, makes that durable, and names the result in
 /// the manifest. Changes nothing if one of the `strays` shows that the manifest is an older one.
-pub(super) fn settle(home: &Home, open: Vec<Found>, strays: &[String]) -> Result<Settled, OpenError> {
-    let extent = measure(&home.manifest.get(), &open)?;
-    strays::check_manifest(home, strays, extent.last_sequence, extent.watermark)?;
+pub(super) fn settle(
+    home: &Home,
+    open: Vec<Found>,
+    strays: &[String],
+    policy: OnCorruption,
+) -> Result<Settled, OpenError> {
+    let extent = extent(home, &open, policy)?;
+    if extent.damaged.iter().all(Option::is_none) {
+        strays::check_manifest(home, strays, extent.last_sequence, extent.watermark)?;
+    }
     let mut torn = Vec::new();
     for (found, &end) in open.iter().zip(&extent.ends) {
         if found.len > end {
@@ -52,11 +66,13 @@ pub(super) fn settle(home: &Home, open: Vec<Found>, strays: &[String]) -> Result
         }
     }
     let moved = move_tail(home, &open, &extent)?;
-    let cuts: Vec<u64> =
-        open.iter().zip(&extent.ends).map(|(found, &end)| cut(found, end, &extent)).collect();
     let mut sealed = Vec::new();
-    for (mut found, &cut) in open.into_iter().zip(&cuts) {
-        if cut > found.header_size {
+    for ((mut found, &cut), damaged) in open.into_iter().zip(&extent.cuts).zip(&extent.damaged) {
+        if damaged.is_some() {
+            found.file.sync().map_err(found.io("sync"))?;
+            found.entry.sealed = *damaged;
+            sealed.push(found);
+        } else if cut > found.header_size {
             summarize(home, &mut found, cut)?;
             sealed.push(found);
         }
@@ -74,11 +90,27 @@ pub(super) fn settle(home: &Home, open: Vec<Found>, strays: &[String]) -> Result
 }
 
 /// Up to where an open segment is known to be on disk.
-fn cut(found: &Found, end: u64, extent: &Extent) -> u64 {
-    match found.entry.id.cmp(&extent.watermark.segment) {
+pub(super) fn cut(found: &Found, end: u64, watermark: Position) -> u64 {
+    match found.entry.id.cmp(&watermark.segment) {
         std::cmp::Ordering::Less => end,
-        std::cmp::Ordering::Equal => extent.watermark.offset.clamp(found.header_size, end),
+        std::cmp::Ordering::Equal => watermark.offset.clamp(found.header_size, end),
         std::cmp::Ordering::Greater => found.header_size,
+    }
+}
+
+/// How far the log reaches; around damage only where the policy is to go on.
+fn extent(home: &Home, open: &[Found], policy: OnCorruption) -> Result<Extent, OpenError> {
+    if open.iter().any(|found| found.missing) {
+        return around::measure(home, open);
+    }
+    match measure(&home.manifest.get(), open) {
+        Err(OpenError::Corrupt(corruption)) if policy == OnCorruption::Quarantine => {
+            match corruption.damage {
+                Damage::Unsupported | Damage::Newer(_) => Err(corruption.into()),
+                _ => around::measure(home, open),
+            }
+        }
+        measured => measured,
     }
 }
 
@@ -142,7 +174,9 @@ pub(crate) fn measure(manifest: &Manifest, open: &[Found]) -> Result<Extent, Ope
         }
     }
     check_reach(open, &ends, watermark)?;
-    Ok(Extent { ends, watermark, last_sequence })
+    let cuts: Vec<u64> = open.iter().zip(&ends).map(|(found, &end)| cut(found, end, watermark)).collect();
+    let tails = cuts.iter().copied().zip(ends.iter().copied()).collect();
+    Ok(Extent { ends, cuts, tails, damaged: vec![None; open.len()], watermark, last_sequence })
 }
 
 /// Everything below the watermark must be there, also where a file simply ends too early.
@@ -158,15 +192,14 @@ fn check_reach(open: &[Found], ends: &[u64], watermark: Position) -> Result<(), 
 /// Appends the groups between watermark and end anew to a fresh segment, and syncs it. No segment if
 /// there are none.
 fn move_tail(home: &Home, open: &[Found], extent: &Extent) -> Result<Option<Found>, OpenError> {
-    let from: Vec<u64> = open.iter().zip(&extent.ends).map(|(found, &end)| cut(found, end, extent)).collect();
-    if from.iter().zip(&extent.ends).all(|(from, end)| from == end) {
+    if extent.tails.iter().all(|(from, end)| from == end) {
         return Ok(None);
     }
     let failed = OpenError::io("append the tail of the log anew in", &*home.dir);
     let copy = || -> io::Result<Found> {
         let fresh = create_log_segment(home)?;
         let mut at = Position { segment: fresh.id, offset: fresh.header_size };
-        for ((found, &from), &end) in open.iter().zip(&from).zip(&extent.ends) {
+        for (found, &(from, end)) in open.iter().zip(&extent.tails) {
             let start = Position { segment: found.entry.id, offset: from };
             let mut scanner = Scanner::new(found.file.clone(), home.store, start, end, None);
             while let Step::Group(group) = scanner.step()? {
@@ -186,6 +219,8 @@ fn move_tail(home: &Home, open: &[Found], extent: &Extent) -> Result<Option<Foun
             path: home.dir.join(file_name(fresh.id)),
             header_size: fresh.header_size,
             len: at.offset,
+            missing: false,
+            damaged: false,
         })
     };
     let mut fresh = copy().map_err(failed)?;

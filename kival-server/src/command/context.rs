@@ -107,12 +107,18 @@ impl Context<'_> {
     }
 
     /// What is known of a key without reading its value; counts as a hit or a miss, and as an access.
-    pub fn lookup(&mut self, key: &[u8]) -> Option<KeyEntry> {
+    ///
+    /// # Errors
+    /// [`Abort::Read`] if damage may have taken what is newest.
+    pub fn lookup(&mut self, key: &[u8]) -> Result<Option<KeyEntry>, Abort> {
         self.store.lookup(self.session.db, key)
     }
 
     /// As [`Self::lookup`], but is neither counted nor an access: for commands that write.
-    pub fn peek(&mut self, key: &[u8]) -> Option<KeyEntry> {
+    ///
+    /// # Errors
+    /// As [`Self::lookup`].
+    pub fn peek(&mut self, key: &[u8]) -> Result<Option<KeyEntry>, Abort> {
         self.store.peek(self.session.db, key)
     }
 

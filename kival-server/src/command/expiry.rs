@@ -114,7 +114,7 @@ fn expire_by(ctx: &mut Context<'_>, args: Args<'_>, time: Time, command: &str) -
     let conditions = Conditions::parse(args.tail(3))?;
     let at = time.unix_milliseconds(integer(&args[2])?, ctx.now());
     let at = at.ok_or_else(|| invalid_expire_time(command))?;
-    let Some(entry) = ctx.peek(key) else { return Ok(Reply::Integer(0)) };
+    let Some(entry) = ctx.peek(key)? else { return Ok(Reply::Integer(0)) };
     if !conditions.allow(entry.expiry, at) {
         return Ok(Reply::Integer(0));
     }
@@ -175,7 +175,7 @@ impl Conditions {
 }
 
 fn persist(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let expires = ctx.peek(&args[1]).is_some_and(|entry| entry.expiry != 0);
+    let expires = ctx.peek(&args[1])?.is_some_and(|entry| entry.expiry != 0);
     if expires {
         ctx.set_expiry(&args[1], 0)?;
     }
@@ -202,7 +202,7 @@ fn pexpiretime(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// What is to be told of a key's expiry; -1 if it has none, -2 if there is no such key.
 fn ask(ctx: &mut Context<'_>, key: &[u8], tell: impl Fn(u64) -> u64) -> Outcome {
-    Ok(Reply::Integer(match glance(ctx, key) {
+    Ok(Reply::Integer(match glance(ctx, key)? {
         Some(entry) if entry.expiry != 0 => tell(entry.expiry) as i64,
         Some(_) => -1,
         None => -2,

@@ -184,27 +184,33 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 /// What is known of a key; counts as a hit or a miss, but not as an access.
-pub(super) fn glance(ctx: &mut Context<'_>, key: &[u8]) -> Option<KeyEntry> {
-    let entry = ctx.peek(key);
+pub(super) fn glance(ctx: &mut Context<'_>, key: &[u8]) -> Result<Option<KeyEntry>, Abort> {
+    let entry = ctx.peek(key)?;
     match entry {
         Some(_) => ctx.store.hits += 1,
         None => ctx.store.misses += 1,
     }
-    entry
+    Ok(entry)
 }
 
 fn exists(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let there = args.tail(1).iter().filter(|key| glance(ctx, key).is_some());
-    Ok(Reply::Integer(there.count() as i64))
+    let mut there = 0;
+    for key in args.tail(1) {
+        there += i64::from(glance(ctx, key)?.is_some());
+    }
+    Ok(Reply::Integer(there))
 }
 
 fn touch(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let there = args.tail(1).iter().filter(|key| ctx.lookup(key).is_some());
-    Ok(Reply::Integer(there.count() as i64))
+    let mut there = 0;
+    for key in args.tail(1) {
+        there += i64::from(ctx.lookup(key)?.is_some());
+    }
+    Ok(Reply::Integer(there))
 }
 
 fn type_of(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    Ok(Reply::status(if glance(ctx, &args[1]).is_some() { "string" } else { "none" }))
+    Ok(Reply::status(if glance(ctx, &args[1])?.is_some() { "string" } else { "none" }))
 }
 
 fn del(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -217,7 +223,7 @@ fn del(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn rename(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (from, to) = (&args[1], &args[2]);
-    let entry = ctx.peek(from).ok_or("ERR no such key")?;
+    let entry = ctx.peek(from)?.ok_or("ERR no such key")?;
     if from != to {
         transfer(ctx, from, &entry, ctx.session.db, to)?;
         ctx.delete(from)?;
@@ -227,8 +233,8 @@ fn rename(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn renamenx(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (from, to) = (&args[1], &args[2]);
-    let entry = ctx.peek(from).ok_or("ERR no such key")?;
-    if from == to || ctx.peek(to).is_some() {
+    let entry = ctx.peek(from)?.ok_or("ERR no such key")?;
+    if from == to || ctx.peek(to)?.is_some() {
         return Ok(Reply::Integer(0));
     }
     transfer(ctx, from, &entry, ctx.session.db, to)?;
@@ -248,8 +254,8 @@ fn move_key(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if db == ctx.session.db {
         return Err(SAME_OBJECT.into());
     }
-    let Some(entry) = ctx.peek(key) else { return Ok(Reply::Integer(0)) };
-    if ctx.store.peek(db, key).is_some() {
+    let Some(entry) = ctx.peek(key)? else { return Ok(Reply::Integer(0)) };
+    if ctx.store.peek(db, key)?.is_some() {
         return Ok(Reply::Integer(0));
     }
     transfer(ctx, key, &entry, db, key)?;
@@ -264,8 +270,8 @@ fn copy(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if db == here && from == to {
         return Err(SAME_OBJECT.into());
     }
-    let Some(entry) = ctx.lookup(from) else { return Ok(Reply::Integer(0)) };
-    if !replace && ctx.store.peek(db, to).is_some() {
+    let Some(entry) = ctx.lookup(from)? else { return Ok(Reply::Integer(0)) };
+    if !replace && ctx.store.peek(db, to)?.is_some() {
         return Ok(Reply::Integer(0));
     }
     transfer(ctx, from, &entry, db, to)?;
@@ -303,7 +309,7 @@ fn randomkey(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
             return Ok(Reply::Null);
         };
         // Looking at one that has expired removes it.
-        if ctx.peek(&key).is_some() {
+        if ctx.peek(&key)?.is_some() {
             return Ok(Reply::bulk(key));
         }
     }

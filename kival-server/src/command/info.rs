@@ -237,6 +237,8 @@ fn stats(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("client_output_buffer_limit_disconnections", counters.output_limit_cuts);
     report.field("kival_cold_reads", counters.cold_reads);
     report.field("kival_corrupt_reads", counters.corrupt_reads);
+    report.field("kival_quarantined_segments", engine.quarantined_segments);
+    report.field("kival_quarantined_bytes", engine.quarantined_bytes);
     report.field("kival_cache_hits", engine.cache_hits);
     report.field("kival_cache_misses", engine.cache_misses);
     report.field("kival_keydir_moved_max", engine.keydir_moved_max);

@@ -107,7 +107,7 @@ fn getex(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let lifetime = parse_getex(args.tail(2))?;
     let key = &args[1];
     // Of a key that is not there no time is wrong: Redis looks the key up first.
-    let Some(entry) = ctx.lookup(key) else { return Ok(Reply::Null) };
+    let Some(entry) = ctx.lookup(key)? else { return Ok(Reply::Null) };
     let wanted = match lifetime {
         Lifetime::Until(time, count) => Some(time.expiry(count, ctx.now(), "getex")?),
         Lifetime::Persist if entry.expiry != 0 => Some(0),
@@ -125,7 +125,7 @@ fn getex(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn getrange(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let start = integer(&args[2])?;
     let end = integer(&args[3])?;
-    let Some(entry) = ctx.lookup(&args[1]) else { return Ok(Reply::Bulk(Bytes::new())) };
+    let Some(entry) = ctx.lookup(&args[1])? else { return Ok(Reply::Bulk(Bytes::new())) };
     // An empty part is known without the value, which may be on disk.
     match range(start, end, entry.value_size as usize) {
         Some(range) => Ok(Reply::Bulk(ctx.value_of(&args[1], &entry)?.slice(range))),
@@ -161,7 +161,7 @@ fn mget(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn strlen(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    Ok(Reply::Integer(ctx.lookup(&args[1]).map_or(0, |entry| entry.value_size.into())))
+    Ok(Reply::Integer(ctx.lookup(&args[1])?.map_or(0, |entry| entry.value_size.into())))
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ fn decrby(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// Adds to a counter, 0 if it is not there; its expiry stays.
 fn add(ctx: &mut Context<'_>, key: &[u8], increment: i64) -> Outcome {
-    let (before, expiry) = match ctx.peek(key) {
+    let (before, expiry) = match ctx.peek(key)? {
         Some(entry) => (integer(&ctx.value_of(key, &entry)?)?, entry.expiry),
         None => (0, 0),
     };
@@ -71,7 +71,7 @@ fn add(ctx: &mut Context<'_>, key: &[u8], increment: i64) -> Outcome {
 
 fn incrbyfloat(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = &args[1];
-    let (before, expiry) = match ctx.peek(key) {
+    let (before, expiry) = match ctx.peek(key)? {
         Some(entry) => (ctx.value_of(key, &entry)?, entry.expiry),
         None => (Bytes::from_static(b"0"), 0),
     };

@@ -117,7 +117,7 @@ fn set_with(ctx: &mut Context<'_>, key: &[u8], value: &[u8], options: &SetOption
     };
     let mut reply = Reply::Ok;
     if options.get || options.condition != Condition::Always || options.lifetime == Lifetime::Keep {
-        let entry = if options.get { ctx.lookup(key) } else { ctx.peek(key) };
+        let entry = if options.get { ctx.lookup(key)? } else { ctx.peek(key)? };
         if options.get {
             reply = entry.map(|entry| ctx.value_of(key, &entry)).transpose()?.into();
         }
@@ -159,7 +159,7 @@ fn psetex(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn setnx(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    if ctx.peek(&args[1]).is_some() {
+    if ctx.peek(&args[1])?.is_some() {
         return Ok(Reply::Integer(0));
     }
     ctx.put(&args[1], &args[2], 0)?;
@@ -178,8 +178,10 @@ fn msetnx(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if args.len().is_multiple_of(2) {
         return Err("ERR wrong number of arguments for 'msetnx' command".into());
     }
-    if args.iter().skip(1).step_by(2).any(|key| ctx.peek(key).is_some()) {
-        return Ok(Reply::Integer(0));
+    for key in args.iter().skip(1).step_by(2) {
+        if ctx.peek(key)?.is_some() {
+            return Ok(Reply::Integer(0));
+        }
     }
     put_pairs(ctx, args)?;
     Ok(Reply::Integer(1))
@@ -194,7 +196,7 @@ fn put_pairs(ctx: &mut Context<'_>, args: Args<'_>) -> Result<(), Abort> {
 
 fn append(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (key, more) = (&args[1], &args[2]);
-    let Some(entry) = ctx.peek(key) else {
+    let Some(entry) = ctx.peek(key)? else {
         ctx.put(key, more, 0)?;
         return Ok(Reply::Integer(more.len() as i64));
     };
@@ -210,7 +212,7 @@ fn append(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn setrange(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (key, part) = (&args[1], &args[3]);
     let offset = u64::try_from(integer(&args[2])?).map_err(|_| "ERR offset is out of range")?;
-    let entry = ctx.peek(key);
+    let entry = ctx.peek(key)?;
     if part.is_empty() {
         return Ok(Reply::Integer(entry.map_or(0, |entry| entry.value_size.into())));
     }

@@ -9,7 +9,7 @@ use super::lists::{BindAddress, OutputLimits};
 use super::row::Setting;
 use super::settings::SETTINGS;
 use super::source::{Source, Sources};
-use super::values::{AppendFsync, DebugCommand, LogFormat, LogLevel, Secret};
+use super::values::{AppendFsync, DebugCommand, LogFormat, LogLevel, OnCorruption, Secret};
 
 /// What Redis brings `hz` into, whatever was asked for.
 const HZ_RANGE: (u32, u32) = (1, 500);
@@ -47,6 +47,8 @@ pub struct Config {
     pub backup_keep: u32,
     /// Whether the store is kept in memory only and is gone when the server stops.
     pub in_memory: bool,
+    /// What a start does about damaged files.
+    pub on_corruption: OnCorruption,
     /// When a write is made durable.
     pub appendfsync: AppendFsync,
     /// Bytes of disk space kept back for a full disk.
@@ -109,6 +111,7 @@ impl Config {
             backup_dir: PathBuf::new(),
             backup_keep: 0,
             in_memory: false,
+            on_corruption: OnCorruption::Refuse,
             appendfsync: AppendFsync::Always,
             reserved_space: 0,
             segment_size: 0,

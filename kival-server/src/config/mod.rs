@@ -48,7 +48,7 @@ pub use row::{Change, Heading, Kind, Setting};
 pub use runtime::{Changed, Refusal, SetError};
 pub use settings::SETTINGS;
 pub use source::{Place, Source, Sources};
-pub use values::{AppendFsync, DebugCommand, LogFormat, LogLevel, Secret};
+pub use values::{AppendFsync, DebugCommand, LogFormat, LogLevel, OnCorruption, Secret};
 
 /// What [`load`] hands to `main`.
 #[derive(Debug)]

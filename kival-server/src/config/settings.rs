@@ -10,7 +10,7 @@ use super::row::Heading::{
     Background, Backups, Compaction, Facts, Limits, Logging, Network, Security, Store,
 };
 use super::row::{Kind, Setting};
-use super::values::{AppendFsync, DebugCommand, LogFormat, LogLevel};
+use super::values::{AppendFsync, DebugCommand, LogFormat, LogLevel, OnCorruption};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -151,6 +151,20 @@ pub static SETTINGS: &[Setting] = &[
         unit: "",
         change: Start,
         help: "Keep the store in memory only; it is gone when the server stops",
+    },
+    Setting {
+        name: "on-corruption",
+        heading: Store,
+        kind: Kind::Word {
+            words: OnCorruption::WORDS,
+            get: |c| c.on_corruption.word(),
+            set: |c, index| c.on_corruption = OnCorruption::ALL[index],
+        },
+        default: "refuse",
+        unit: "",
+        change: Start,
+        help: "What a start does about damage that no crash leaves behind: refuse to start, or serve what \
+               is sound and answer CORRUPT for every key that the damage may concern (quarantine)",
     },
     Setting {
         name: "appendfsync",

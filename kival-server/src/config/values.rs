@@ -48,6 +48,16 @@ impl AppendFsync {
 }
 
 words! {
+    /// What a start does about damaged files.
+    OnCorruption {
+        /// The server does not start.
+        Refuse = "refuse",
+        /// It serves what is sound.
+        Quarantine = "quarantine",
+    }
+}
+
+words! {
     /// Who may call DEBUG.
     DebugCommand {
         /// Nobody.

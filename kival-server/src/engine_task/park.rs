@@ -37,7 +37,7 @@ pub fn cold_reads(
     for index in command.key_indices(args.len()) {
         let key = &args[index];
         let engine = store.engine();
-        let Some(entry) = engine.entry(db, key) else { continue };
+        let Ok(Some(entry)) = engine.entry(db, key) else { continue };
         // A value that cannot be read is met again, and answered, when the command runs.
         if let Ok(Fetched::Cold(read)) = engine.fetch(db, key, &entry)
             && known.insert(read.sequence())

@@ -141,7 +141,10 @@ impl EngineTask {
 
     /// The reply to a command whose value the disk does not give.
     pub(super) fn refuse_read(&mut self, error: &ReadError) -> ErrorReply {
-        tracing::error!(%error, "a value cannot be read");
+        if !matches!(error, ReadError::Doubtful(_)) {
+            // What is in doubt was told when the store was opened.
+            tracing::error!(%error, "a value cannot be read");
+        }
         self.server.counters.corrupt_reads += 1;
         let refusal = read_refusal(error);
         self.count_error(&refusal);
@@ -160,7 +163,11 @@ impl EngineTask {
             Abort::Error(error) => self.refuse(error),
             Abort::Silent => Step::Silent,
             Abort::Wait(wait) => Step::Park(Parked::Waiting(wait)),
-            Abort::Write(error) => self.refuse(write_refusal(&error)),
+            Abort::Write(error) => {
+                let doubtful = matches!(error, WriteError::Doubtful(_));
+                self.server.counters.corrupt_reads += u64::from(doubtful);
+                self.refuse(write_refusal(&error))
+            }
             Abort::Read(error) => Step::Reply(Reply::Error(self.refuse_read(&error))),
             Abort::Cold(read) => {
                 let reads = park::cold_reads(&mut self.store, session.db, command, args, *read);
@@ -180,6 +187,7 @@ impl EngineTask {
 pub(super) fn write_refusal(error: &WriteError) -> ErrorReply {
     match error {
         WriteError::TooLarge => "ERR string exceeds maximum allowed size (512 MB)".into(),
+        WriteError::Doubtful(_) => format!("CORRUPT {error}").into(),
         WriteError::NoSpace => {
             "MISCONF No space left on device: reads go on, writes will when there is room".into()
         }
@@ -194,7 +202,7 @@ pub(super) fn misconf(cause: &dyn std::fmt::Display) -> String {
 
 fn read_refusal(error: &ReadError) -> ErrorReply {
     match error {
-        ReadError::Corrupt(corruption) => format!("CORRUPT {corruption}").into(),
+        ReadError::Corrupt(_) | ReadError::Doubtful(_) => format!("CORRUPT {error}").into(),
         ReadError::Io { .. } => format!("IOERR {error}").into(),
     }
 }

@@ -87,31 +87,37 @@ impl Store {
     }
 
     /// What is known of a key, counted as an access.
-    pub fn lookup(&mut self, db: u32, key: &[u8]) -> Option<KeyEntry> {
-        match self.engine.touch(db, key) {
+    ///
+    /// # Errors
+    /// [`Abort::Read`] if damage may have taken what is newest.
+    pub fn lookup(&mut self, db: u32, key: &[u8]) -> Result<Option<KeyEntry>, Abort> {
+        match self.engine.touch(db, key)? {
             Some(entry) => {
                 self.hits += 1;
                 self.depend_on_entry(&entry);
-                Some(entry)
+                Ok(Some(entry))
             }
             None => {
                 self.misses += 1;
                 self.depend_on_absence(db, key);
-                None
+                Ok(None)
             }
         }
     }
 
     /// What is known of a key, not counted.
-    pub fn peek(&mut self, db: u32, key: &[u8]) -> Option<KeyEntry> {
-        match self.engine.entry(db, key) {
+    ///
+    /// # Errors
+    /// As [`Self::lookup`].
+    pub fn peek(&mut self, db: u32, key: &[u8]) -> Result<Option<KeyEntry>, Abort> {
+        match self.engine.entry(db, key)? {
             Some(entry) => {
                 self.depend_on_entry(&entry);
-                Some(entry)
+                Ok(Some(entry))
             }
             None => {
                 self.depend_on_absence(db, key);
-                None
+                Ok(None)
             }
         }
     }
@@ -121,7 +127,7 @@ impl Store {
     /// # Errors
     /// [`Abort::Cold`] if it must be read from disk first, [`Abort::Read`] if that cannot be done.
     pub fn value(&mut self, db: u32, key: &[u8]) -> Result<Option<Bytes>, Abort> {
-        match self.lookup(db, key) {
+        match self.lookup(db, key)? {
             Some(entry) => self.value_of(db, key, &entry).map(Some),
             None => Ok(None),
         }
@@ -155,7 +161,7 @@ impl Store {
     /// [`Abort::Write`].
     pub fn delete(&mut self, db: u32, key: &[u8]) -> Result<bool, Abort> {
         // One that has expired is none: it goes with the look-up.
-        if self.engine.entry(db, key).is_none() {
+        if self.engine.entry(db, key)?.is_none() {
             self.depend_on_absence(db, key);
             return Ok(false);
         }
@@ -169,7 +175,7 @@ impl Store {
     /// # Errors
     /// [`Abort::Write`].
     pub fn set_expiry(&mut self, db: u32, key: &[u8], expiry: u64) -> Result<bool, Abort> {
-        if self.engine.entry(db, key).is_none() {
+        if self.engine.entry(db, key)?.is_none() {
             self.depend_on_absence(db, key);
             return Ok(false);
         }
