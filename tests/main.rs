@@ -23,5 +23,6 @@ mod linearizable;
 mod quarantine;
 mod readme;
 mod restart;
+mod scrub;
 mod target;
 mod tools;

@@ -7,7 +7,7 @@ use kival_test_support::tools::not_applicable;
 use kival_test_support::{Launch, Server};
 
 /// Settings that redis-server does not know. Each takes one value.
-const KIVAL_ONLY: [&str; 2] = ["--segment-size", "--reserved-space"];
+const KIVAL_ONLY: [&str; 3] = ["--segment-size", "--reserved-space", "--scrub-rate"];
 
 /// Whether redis-server stands in for kival.
 pub(crate) fn is_redis() -> bool {

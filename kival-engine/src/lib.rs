@@ -32,10 +32,11 @@ pub use compaction::Progress;
 pub use engine::options::{Background, CompactionPolicy, OnCorruption, Options, SyncPolicy, Worker};
 pub use engine::quarantine::Zone;
 pub use engine::{
-    BackupStatus, ColdRead, Engine, Fetched, KeyEntry, ReadBack, Savepoint, SegmentStats, Stats,
+    BackupStatus, ColdRead, Engine, Fetched, KeyEntry, ReadBack, Savepoint, ScrubStatus, SegmentStats, Stats,
 };
 pub use error::{Corruption, Damage, OpenError, ReadError, WriteError};
 pub use log::backup::Backup;
+pub use log::scrub::{DamagedPlace, Fault};
 pub use log::segments::SegmentState;
 pub use log::sync::Waker;
 pub use recovery::{OpenReport, TornTail};

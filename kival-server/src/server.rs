@@ -1,7 +1,7 @@
 //! The server put together: storage, engine task, listeners, signals.
 
 use crate::config::{Config, Loaded, OnCorruption};
-use crate::engine_task::cron::sync_policy;
+use crate::engine_task::cron::{scrub_rate, sync_policy};
 use crate::engine_task::server_state::{Counters, Saves, ServerState};
 use crate::engine_task::store::Store;
 use crate::engine_task::{EngineTask, Event, Inbox};
@@ -173,6 +173,7 @@ fn options(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Optio
             percentage: config.auto_aof_rewrite_percentage,
             min_size: config.auto_aof_rewrite_min_size,
         },
+        scrub_rate: scrub_rate(config),
         waker: Arc::new(move || wake.notify_one()),
         ..Options::new(&config.dir)
     }

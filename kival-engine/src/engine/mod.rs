@@ -15,6 +15,7 @@
 //! | `databases.rs` | databases, namespaces, live bytes |
 //! | `space.rs` | disk space, and the reserve for a full disk |
 //! | `maintain.rs` | taking in news, expiry, syncs by the clock |
+//! | `scrub.rs` | starting and watching a scrub |
 //! | `stats.rs` | what there is to know about a store |
 
 pub(crate) mod absence;
@@ -24,12 +25,14 @@ mod maintain;
 pub(crate) mod options;
 pub(crate) mod quarantine;
 mod read;
+pub(crate) mod scrub;
 pub(crate) mod space;
 mod stats;
 mod write;
 
 pub use backup::BackupStatus;
 pub use read::{ColdRead, Fetched, ReadBack};
+pub use scrub::ScrubStatus;
 pub use stats::{SegmentStats, Stats};
 pub use write::Savepoint;
 
@@ -116,6 +119,7 @@ pub struct Engine {
     retry_ms: u64,
     pub(crate) compactor: Compactor,
     backups: backup::Backups,
+    pub(crate) scrubber: scrub::Scrubber,
     expired: u64,
     /// Where small records are read into.
     scratch: Vec<u8>,
@@ -210,6 +214,7 @@ impl Engine {
             syncer,
             keeper,
             compactor,
+            scrubber: scrub::Scrubber::default(),
         };
         engine.tick();
         Ok((engine, opened.report))

@@ -106,6 +106,8 @@ pub struct Options {
     /// Bytes of disk space held in the file `RESERVE`, for deletions and compaction on a full disk.
     /// Default 0: none.
     pub reserved_space: u64,
+    /// Bytes a second that a scrub reads. Default 50 MB; 0 is no limit.
+    pub scrub_rate: u64,
     /// Called from background threads when [`crate::Engine::maintain`] has something to do or a sync
     /// has ended. Default: nothing.
     pub waker: Waker,
@@ -127,6 +129,7 @@ impl Options {
             on_corruption: OnCorruption::default(),
             compaction: CompactionPolicy::default(),
             reserved_space: 0,
+            scrub_rate: 50_000_000,
             waker: Arc::new(|| {}),
             background: Background::default(),
         }

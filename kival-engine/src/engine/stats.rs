@@ -1,6 +1,6 @@
 //! What there is to know about a store.
 
-use super::Engine;
+use super::{Engine, ScrubStatus};
 use crate::compaction::Progress;
 use crate::log::segments::SegmentState;
 
@@ -43,6 +43,8 @@ pub struct Stats {
     pub quarantined_bytes: u64,
     /// Compactions finished, and how far the running one is.
     pub compaction: Progress,
+    /// How far the scrub is, without the places that it has found.
+    pub scrub: ScrubStatus,
 }
 
 /// One segment.
@@ -89,6 +91,7 @@ impl Engine {
             quarantined_segments: self.segments.iter().filter(|(_, s)| s.quarantined).count() as u64,
             quarantined_bytes: self.quarantine.zones().iter().map(|zone| zone.bytes).sum(),
             compaction: self.compactor.progress(),
+            scrub: self.scrubber.progress(),
         }
     }
 

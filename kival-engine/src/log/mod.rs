@@ -6,8 +6,10 @@ pub(crate) mod keeper;
 pub(crate) mod manifest_file;
 pub(crate) mod reserve;
 pub(crate) mod scan;
+pub(crate) mod scrub;
 pub(crate) mod segments;
 pub(crate) mod sync;
+pub(crate) mod walk;
 
 use crate::clock::Clock;
 use crate::fs::FileSystem;

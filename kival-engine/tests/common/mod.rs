@@ -159,6 +159,14 @@ pub fn flip(fs: &dyn FileSystem, path: &Path, offset: u64) {
     write(fs, path, &bytes);
 }
 
+/// The same under the feet of whoever has the file open.
+pub fn flip_in_place(fs: &dyn FileSystem, path: &Path, offset: u64) {
+    let file = fs.open(path).expect("the file is there");
+    let mut byte = [0];
+    assert_eq!(file.read_at(&mut byte, offset).expect("read"), 1);
+    assert_eq!(file.write_at(&[byte[0] ^ 0x10], offset).expect("written"), 1);
+}
+
 /// A copy of all files, with nothing shared.
 pub fn copy(fs: &dyn FileSystem) -> MemoryFs {
     let copied = MemoryFs::default();

@@ -216,6 +216,11 @@ fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("kival_compactions_failed", compaction.failed);
     report.field("kival_compaction_bytes_read", compaction.bytes_read);
     report.field("kival_compaction_bytes_total", compaction.bytes_total);
+    report.field("kival_scrub_in_progress", u8::from(stats.scrub.running));
+    report.field("kival_scrub_bytes_read", stats.scrub.bytes_read);
+    report.field("kival_scrub_bytes_total", stats.scrub.bytes_total);
+    report.field("kival_scrub_last_finished", stats.scrub.finished_ms / 1000);
+    report.field("kival_scrub_damaged_places", stats.scrub.damaged);
 }
 
 fn stats(ctx: &mut Context<'_>, report: &mut Report) {

@@ -1,11 +1,11 @@
-//! KIVAL: what Redis has no word for: a connection's own durability, the segments of the log.
+//! KIVAL: what Redis has no word for: a connection's own durability, the segments of the log, scrubs of it.
 
 use super::introspection::help;
-use super::options::is_word;
+use super::options::{SYNTAX_ERROR, is_word};
 use super::{Command, Context, Flags, Group, Outcome};
 use crate::config::AppendFsync;
 use crate::resp::{Args, Reply};
-use kival_engine::{SegmentState, SegmentStats};
+use kival_engine::{DamagedPlace, ScrubStatus, SegmentState, SegmentStats};
 
 /// What the subcommands have in common.
 const SUBCOMMAND: Command = Command {
@@ -43,6 +43,15 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             ..SUBCOMMAND
         },
         Command {
+            name: "scrub",
+            handler: scrub,
+            arity: -2,
+            complexity: "O(1); the log is read in the background",
+            tips: &["nondeterministic_output"],
+            summary: "Starts to read and check the whole log; STATUS tells what was found, STOP ends it.",
+            ..SUBCOMMAND
+        },
+        Command {
             name: "segments",
             handler: segments,
             complexity: "O(N) with N segments",
@@ -76,6 +85,52 @@ fn durability(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn segments(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
     // A gauge, as INFO's counts are: it does not wait for the log.
     Ok(ctx.store.engine_ref().segments().iter().map(describe).collect())
+}
+
+fn scrub(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let mut words = args.tail(2).iter();
+    match (words.next(), words.next()) {
+        (None, _) => match ctx.store.engine().scrub() {
+            Ok(true) => Ok(Reply::status("Scrub started")),
+            Ok(false) => Err("ERR A scrub is already in progress".into()),
+            Err(error) => Err(format!("ERR No thread could be had for a scrub: {error}").into()),
+        },
+        // A gauge: what was found concerns no reply.
+        (Some(word), None) if is_word(word, "status") => {
+            Ok(describe_scrub(&ctx.store.engine_ref().scrub_status()))
+        }
+        (Some(word), None) if is_word(word, "stop") => {
+            if ctx.store.engine().stop_scrub() {
+                Ok(Reply::Ok)
+            } else {
+                Err("ERR No scrub is in progress".into())
+            }
+        }
+        _ => Err(SYNTAX_ERROR.into()),
+    }
+}
+
+fn describe_scrub(status: &ScrubStatus) -> Reply {
+    let number = |n: u64| Reply::Integer(n as i64);
+    Reply::fields([
+        ("running", number(status.running.into())),
+        ("bytes-read", number(status.bytes_read)),
+        ("bytes-total", number(status.bytes_total)),
+        ("started-ms", number(status.started_ms)),
+        ("finished-ms", number(status.finished_ms)),
+        ("damaged-places", number(status.damaged)),
+        ("places", status.places.iter().map(describe_place).collect()),
+    ])
+}
+
+fn describe_place(place: &DamagedPlace) -> Reply {
+    Reply::fields([
+        ("file", Reply::bulk(place.file.display().to_string())),
+        ("offset", Reply::Integer(place.offset as i64)),
+        ("end", Reply::Integer(place.end as i64)),
+        ("damage", Reply::bulk(place.fault.to_string())),
+        ("key", place.key.as_deref().map_or(Reply::Null, |key| Reply::bulk(key.to_vec()))),
+    ])
 }
 
 fn describe(segment: &SegmentStats) -> Reply {

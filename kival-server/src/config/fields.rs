@@ -72,6 +72,8 @@ pub struct Config {
     pub hz: u32,
     /// How hard expired keys are looked for, from 1 to 10.
     pub active_expire_effort: u8,
+    /// Megabytes a second that a scrub reads; 0 for no limit.
+    pub scrub_rate: u32,
     /// How much is logged.
     pub loglevel: LogLevel,
     /// File to log to; standard output if none.
@@ -123,6 +125,7 @@ impl Config {
             client_output_buffer_limit: OutputLimits::default(),
             hz: 0,
             active_expire_effort: 0,
+            scrub_rate: 0,
             loglevel: LogLevel::Notice,
             logfile: None,
             log_format: LogFormat::Text,

@@ -355,6 +355,20 @@ pub static SETTINGS: &[Setting] = &[
         help: "How hard expired keys are looked for, from 1 (lazily) to 10",
     },
     Setting {
+        name: "scrub-rate",
+        heading: Background,
+        kind: Kind::Integer {
+            min: 0,
+            max: 1_000_000,
+            get: |c| c.scrub_rate.into(),
+            set: |c, n| c.scrub_rate = fit(n),
+        },
+        default: "50",
+        unit: "MB/s",
+        change: RunTime,
+        help: "Megabytes a second that KIVAL SCRUB reads, also the running one; 0 is no limit",
+    },
+    Setting {
         name: "loglevel",
         heading: Logging,
         kind: Kind::Word {

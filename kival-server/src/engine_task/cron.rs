@@ -2,7 +2,7 @@
 
 use super::EngineTask;
 use super::mailbox::Outgoing;
-use crate::config::AppendFsync;
+use crate::config::{AppendFsync, Config};
 use crate::limits;
 use crate::server::reserved_space;
 use kival_engine::{CompactionPolicy, SyncPolicy};
@@ -75,6 +75,7 @@ impl EngineTask {
         engine.set_segment_size(config.segment_size);
         engine.set_cache_size(config.cache_size);
         engine.set_reserved_space(reserved_space(config));
+        engine.set_scrub_rate(scrub_rate(config));
         engine.set_compaction(CompactionPolicy {
             percentage: config.auto_aof_rewrite_percentage,
             min_size: config.auto_aof_rewrite_min_size,
@@ -97,4 +98,9 @@ pub fn sync_policy(policy: AppendFsync) -> SyncPolicy {
         AppendFsync::Always | AppendFsync::EverySec => SyncPolicy::EverySecond,
         AppendFsync::No => SyncPolicy::No,
     }
+}
+
+/// The engine's bytes a second for a scrub.
+pub fn scrub_rate(config: &Config) -> u64 {
+    u64::from(config.scrub_rate) * 1_000_000
 }
