@@ -23,7 +23,7 @@ fn options(fs: &MemoryFs) -> Options {
     Options {
         fs: Arc::new(fs.clone()),
         sync: SyncPolicy::No,
-        compaction: CompactionPolicy { percentage: 0, min_size: 0 },
+        compaction: CompactionPolicy { percentage: 0, min_size: 0, ..CompactionPolicy::default() },
         ..Options::in_memory()
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn open(fs: &MemoryFs) -> Result<(Engine, OpenReport), OpenError> {
         segment_size: 4 << 10,
         cache_size: 0,
         sync: SyncPolicy::No,
-        compaction: CompactionPolicy { percentage: 0, min_size: 0 },
+        compaction: CompactionPolicy { percentage: 0, min_size: 0, ..CompactionPolicy::DEFAULT },
         ..Options::new(DIR)
     })
 }

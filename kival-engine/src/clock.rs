@@ -1,8 +1,8 @@
-//! The clocks as a trait, so that a test can turn them: the wall time, and one that never goes back.
+//! The wall clock, a clock that never goes back, and waiting, as traits, so that a test can turn them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -64,5 +64,68 @@ impl Clock for ManualClock {
 
     fn steady_ms(&self) -> u64 {
         self.0.steady.load(Ordering::SeqCst)
+    }
+}
+
+/// Tells how much time passes, whatever the wall clock says, and lets it pass.
+pub trait Timer: Send + Sync {
+    /// Time since some moment that does not change.
+    fn now(&self) -> Duration;
+    /// Waits that long.
+    fn wait(&self, time: Duration);
+}
+
+/// The machine's timer.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemTimer(Instant);
+
+impl Default for SystemTimer {
+    fn default() -> Self {
+        SystemTimer(Instant::now())
+    }
+}
+
+impl Timer for SystemTimer {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// A timer for tests: waiting takes no time, and moves it on. Clones share the time.
+#[derive(Clone, Default)]
+pub struct SteppedTimer(Arc<Mutex<Stepped>>);
+
+#[derive(Default)]
+struct Stepped {
+    now: Duration,
+    on_wait: Option<Box<dyn Fn() + Send>>,
+}
+
+impl SteppedTimer {
+    /// What is called at each wait.
+    pub fn on_wait(&self, call: impl Fn() + Send + 'static) {
+        self.lock().on_wait = Some(Box::new(call));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stepped> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Timer for SteppedTimer {
+    fn now(&self) -> Duration {
+        self.lock().now
+    }
+
+    fn wait(&self, time: Duration) {
+        let mut stepped = self.lock();
+        stepped.now += time;
+        if let Some(call) = &stepped.on_wait {
+            call();
+        }
     }
 }

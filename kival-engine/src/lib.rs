@@ -28,8 +28,8 @@ mod log;
 pub mod offline;
 mod recovery;
 
-pub use compaction::Progress;
-pub use engine::options::{Background, CompactionPolicy, OnCorruption, Options, SyncPolicy, Worker};
+pub use compaction::{BadWindow, CompactionPolicy, Plan, PlannedSegment, Plans, Progress, Reason, Window};
+pub use engine::options::{Background, OnCorruption, Options, SyncPolicy, Worker};
 pub use engine::quarantine::Zone;
 pub use engine::{
     BackupStatus, ColdRead, Engine, Fetched, KeyEntry, ReadBack, Savepoint, ScrubStatus, SegmentStats, Stats,

@@ -5,12 +5,14 @@ mod common;
 
 use common::{ENOSPC, Fault, Faults, Store, groups, manifest, records};
 use kival_engine::format::record::Kind;
+use kival_engine::fs::hook::{Call, Hook, HookFs, Op, Verdict};
 use kival_engine::fs::{FileSystem, MemoryFs};
-use kival_engine::{CompactionPolicy, Engine};
+use kival_engine::{CompactionPolicy, Engine, Reason};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-const EAGER: CompactionPolicy = CompactionPolicy { percentage: 1, min_size: 0 };
+const EAGER: CompactionPolicy = CompactionPolicy { percentage: 1, min_size: 0, ..CompactionPolicy::DEFAULT };
 
 /// Fills a segment of its own with what `turn` does.
 fn segment(store: &Store, turn: impl FnOnce(&mut Engine)) {
@@ -178,4 +180,138 @@ fn a_merge_that_fails_leaves_its_inputs_and_no_rest() {
     store.compact(&mut engine);
     assert_eq!(store.contents(&mut engine), contents);
     engine.close().unwrap();
+}
+
+/// Counts the bytes that are read of one segment.
+#[derive(Debug, Clone, Default)]
+struct Reads {
+    of: Arc<std::sync::Mutex<String>>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Hook for Reads {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        let of = self.of.lock().unwrap();
+        if call.op == Op::ReadAt && !of.is_empty() && call.is_on(&of) {
+            self.bytes.fetch_add(call.bytes, Ordering::Relaxed);
+        }
+        Verdict::Go
+    }
+}
+
+/// A store whose first segment holds only what the second has overwritten, and perhaps a tombstone.
+fn wholly_dead(store: &Store, tombstone: bool) {
+    segment(store, |engine| {
+        engine.put(0, b"elsewhere", b"old", 0).unwrap();
+        live(engine, b'l', 10);
+    });
+    segment(store, |engine| {
+        dead(engine, 10);
+        if tombstone {
+            engine.delete(0, b"elsewhere").unwrap();
+        }
+    });
+    segment(store, |engine| dead(engine, 1));
+}
+
+/// How many bytes of the second segment a merge by the policy reads.
+fn read_of_the_dead(tombstone: bool) -> (usize, MemoryFs, Store) {
+    let (store, fs) = Store::in_memory();
+    wholly_dead(&store, tombstone);
+    let reads = Reads::default();
+    let hooked = store.on(Arc::new(HookFs::new(fs.clone(), reads.clone())));
+    let (mut engine, _) = hooked.open();
+    let second = manifest(&fs).segments[1].id;
+    *reads.of.lock().unwrap() = format!("{second:016x}.seg");
+    engine.set_compaction(EAGER);
+    engine.maintain();
+    assert_eq!(engine.stats().compaction.reason, Some(Reason::WhollyDead));
+    hooked.settle(&mut engine);
+    engine.close().unwrap();
+    assert!(!manifest(&fs).segments.iter().any(|segment| segment.id == second), "it has gone");
+    (reads.bytes.load(Ordering::Relaxed), fs, store)
+}
+
+#[test]
+fn a_wholly_dead_segment_goes_without_being_read() {
+    let (bytes, fs, store) = read_of_the_dead(false);
+    assert_eq!(bytes, 0);
+    let floors = manifest(&fs);
+    assert!(floors.feed_floor > 0 && floors.restore_floor > floors.feed_floor, "both floors are kept");
+    assert_eq!(store.open().1.keys, 12);
+}
+
+#[test]
+fn a_wholly_dead_segment_is_copied_for_a_tombstone_that_must_stay() {
+    let (bytes, fs, store) = read_of_the_dead(true);
+    assert!(bytes > 0);
+    assert!(has(&fs, Kind::Tombstone, b"elsewhere"), "its value is in another segment");
+    let (mut engine, _) = store.open();
+    assert!(engine.entry(0, b"elsewhere").unwrap().is_none());
+}
+
+#[test]
+fn compaction_rests_after_a_restart_too() {
+    let (store, _) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    for n in 0..60u8 {
+        // A group of its own, before the merge and after it: each second has its own.
+        store.clock.set(1_000_000 + u64::from(n) * 1000);
+        engine.tick();
+        engine.put(0, &[n], b"small", 0).unwrap();
+        engine.commit().unwrap();
+    }
+    store.compact(&mut engine);
+    engine.close().unwrap();
+    let (mut engine, _) = store.open();
+    engine.set_compaction(EAGER);
+    engine.maintain();
+    store.settle(&mut engine);
+    assert_eq!(engine.stats().compaction.finished, 0, "there is nothing that it could free");
+}
+
+#[test]
+fn a_segment_with_many_dead_bytes_is_merged_for_itself() {
+    let (store, fs) = Store::in_memory();
+    segment(&store, |engine| live(engine, b'l', 100));
+    segment(&store, |engine| {
+        live(engine, b'm', 10);
+        dead(engine, 10);
+    });
+    let second = manifest(&fs).segments[1].id;
+    let (mut engine, _) = store.open();
+    // So far from the percentage that it says nothing.
+    let policy = CompactionPolicy { percentage: 10_000, min_size: 1 << 30, ..EAGER };
+    engine.set_compaction(CompactionPolicy { dead_bytes: 100_000, ..policy });
+    assert!(engine.compaction_plans().now.segments.is_empty());
+    engine.set_compaction(CompactionPolicy { dead_bytes: 1000, ..policy });
+    let plan = engine.compaction_plans().now;
+    assert_eq!(plan.reason, Some(Reason::DeadBytes));
+    assert_eq!(plan.segments.iter().map(|segment| segment.id).collect::<Vec<_>>(), [second]);
+    let before = engine.stats().log_bytes;
+    engine.maintain();
+    store.settle(&mut engine);
+    let progress = engine.stats().compaction;
+    assert_eq!((progress.finished, progress.reason), (1, Some(Reason::DeadBytes)));
+    assert!(before - engine.stats().log_bytes >= plan.freed && plan.freed > 0);
+    assert!(progress.bytes_written <= plan.written);
+}
+
+#[test]
+fn small_files_are_put_together() {
+    let (store, fs) = Store::in_memory();
+    for n in 0..5 {
+        segment(&store, |engine| live(engine, n, 2));
+    }
+    let (mut engine, _) = store.open();
+    let policy = CompactionPolicy { percentage: 10_000, min_size: 1 << 30, small_files: 5, ..EAGER };
+    engine.set_compaction(policy);
+    engine.maintain();
+    assert!(!engine.stats().compaction.running);
+    engine.set_compaction(CompactionPolicy { small_files: 4, ..policy });
+    engine.maintain();
+    store.settle(&mut engine);
+    assert_eq!(engine.stats().compaction.reason, Some(Reason::SmallFiles));
+    engine.close().unwrap();
+    assert_eq!(manifest(&fs).segments.len(), 1);
 }

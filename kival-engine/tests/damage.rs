@@ -404,7 +404,7 @@ fn merge_beside(damage: impl Fn(&[u8]) -> Vec<Vec<u8>>) {
         write(&damaged, &hint, &hints[index]);
         let store = Store::new(Arc::new(damaged.clone()));
         let mut engine = store.open().0;
-        engine.set_compaction(CompactionPolicy { percentage: 1, min_size: 0 });
+        engine.set_compaction(CompactionPolicy { percentage: 1, min_size: 0, ..CompactionPolicy::DEFAULT });
         store.drive(&mut engine, |engine| engine.stats().compaction.finished > 0);
         assert!(manifest(&damaged).segments.iter().any(|segment| segment.id == first), "a partial merge");
         engine.close().unwrap();

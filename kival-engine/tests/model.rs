@@ -367,7 +367,7 @@ struct Setup {
 
 fn run(setup: Setup, store: Store, ops: &[Op]) {
     let percentage = if setup.automatic { 50 } else { 0 };
-    let compaction = CompactionPolicy { percentage, min_size: 0 };
+    let compaction = CompactionPolicy { percentage, min_size: 0, ..CompactionPolicy::default() };
     let options = Options { cache_size: setup.cache, sync: setup.sync, compaction, ..store.options };
     let mut run = Run::new(Store { options, ..store });
     for op in ops {

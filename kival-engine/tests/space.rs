@@ -347,7 +347,11 @@ fn a_full_disk_can_be_opened_deleted_from_and_closed() {
 fn a_disk_full_of_dead_bytes_comes_free_by_itself() {
     let (store, disk, mut engine) = store();
     // Far from what the policy would do something about.
-    engine.set_compaction(CompactionPolicy { percentage: 1_000_000, min_size: 0 });
+    engine.set_compaction(CompactionPolicy {
+        percentage: 1_000_000,
+        min_size: 1 << 40,
+        ..CompactionPolicy::DEFAULT
+    });
     while put(&mut engine, "always the same", 1000).is_ok() {
         engine.maintain();
     }

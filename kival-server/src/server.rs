@@ -1,7 +1,7 @@
 //! The server put together: storage, engine task, listeners, signals.
 
 use crate::config::{Config, Loaded, OnCorruption};
-use crate::engine_task::cron::{scrub_rate, sync_policy};
+use crate::engine_task::cron::{compaction_policy, scrub_rate, sync_policy};
 use crate::engine_task::server_state::{Counters, Saves, ServerState};
 use crate::engine_task::store::Store;
 use crate::engine_task::{EngineTask, Event, Inbox};
@@ -11,7 +11,7 @@ use crate::net::connection::Lines;
 use crate::net::listener;
 use crate::net::shared::Shared;
 use kival_engine::fs::{FileSystem, MemoryFs, RealFs};
-use kival_engine::{CompactionPolicy, Engine, OpenError, OpenReport, Options, WriteError};
+use kival_engine::{Engine, OpenError, OpenReport, Options, WriteError};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpListener;
@@ -169,10 +169,7 @@ fn options(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Optio
             OnCorruption::Refuse => kival_engine::OnCorruption::Refuse,
             OnCorruption::Quarantine => kival_engine::OnCorruption::Quarantine,
         },
-        compaction: CompactionPolicy {
-            percentage: config.auto_aof_rewrite_percentage,
-            min_size: config.auto_aof_rewrite_min_size,
-        },
+        compaction: compaction_policy(config),
         scrub_rate: scrub_rate(config),
         waker: Arc::new(move || wake.notify_one()),
         ..Options::new(&config.dir)

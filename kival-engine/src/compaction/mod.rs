@@ -8,44 +8,44 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `mod.rs` | the conversation, and the engine's side of it |
-//! | `merge.rs` | the merge itself |
+//! | `settings.rs` | the policy as data |
 //! | `policy.rs` | which segments, and when |
+//! | `merge.rs` | the merge itself |
+//! | `fate.rs` | what becomes of a record |
+//! | `output.rs` | the segments that a merge writes |
+//! | `pace.rs` | how fast it may be |
+//! | `progress.rs` | how far it is |
 
+mod fate;
 mod merge;
+mod output;
+mod pace;
 pub(crate) mod policy;
+mod progress;
+mod settings;
 
+pub use policy::{Plan, PlannedSegment, Plans};
+pub use progress::{Progress, Reason};
+pub use settings::{BadWindow, CompactionPolicy, Window};
+
+use crate::clock::Timer;
 use crate::engine::Engine;
-use crate::engine::options::Worker;
-use crate::format::record::{Kind, record_size};
+use crate::engine::options::{Options, Worker};
+use crate::format::record::{Header, Kind, record_size};
 use crate::keydir::Place;
 use crate::log::Home;
 use crate::log::segments::{Segment, SegmentState};
 use crate::log::sync::{SyncWaiter, Waker};
-use merge::{Input, Output};
+use merge::{Input, Task};
+use output::Output;
+use pace::Pace;
+use progress::Meter;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
-
-/// How far compaction is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
-    /// A merge runs.
-    pub running: bool,
-    /// A merge was asked for and waits for its segments to be sealed.
-    pub scheduled: bool,
-    /// Merges finished since the start.
-    pub finished: u64,
-    /// Merges that failed since the start.
-    pub failed: u64,
-    /// Bytes that the running merge has read.
-    pub bytes_read: u64,
-    /// Bytes that it has to read.
-    pub bytes_total: u64,
-    /// Whether the last merge ended well (so before the first).
-    pub last_ok: bool,
-}
+use std::time::Duration;
 
 /// A record that a merge has met.
 #[derive(Debug)]
@@ -56,10 +56,21 @@ pub(crate) struct Candidate {
     pub(crate) sequence: u64,
 }
 
-/// What becomes of a record.
+impl Candidate {
+    fn of(header: &Header, key: &[u8]) -> Candidate {
+        Candidate {
+            kind: header.kind,
+            namespace: header.namespace,
+            key: key.into(),
+            sequence: header.sequence,
+        }
+    }
+}
+
+/// What the engine says of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It counts: copy it.
+    /// It counts.
     Live,
     /// A later record, at most this one, has put it out of force.
     Dead { superseded_by: u64 },
@@ -104,6 +115,12 @@ pub(crate) struct Compactor {
     /// After a merge that failed, none begins by itself in this time, in Unix milliseconds.
     pause: Range<u64>,
     counters: Counters,
+    timer: Arc<dyn Timer>,
+    /// Bytes a second that a merge may read and write, 0 for no limit.
+    rate: Arc<AtomicU64>,
+    last: Last,
+    /// The manifest's, as of the last merge.
+    restore_floor: u64,
 }
 
 #[derive(Default)]
@@ -111,6 +128,17 @@ struct Counters {
     finished: u64,
     failed: u64,
     last_failed: bool,
+    last_error: Option<String>,
+}
+
+/// The merge that runs or has ended last.
+#[derive(Default)]
+struct Last {
+    meter: Arc<Meter>,
+    reason: Option<Reason>,
+    began: Duration,
+    took: Option<Duration>,
+    told: Duration,
 }
 
 struct Running {
@@ -120,8 +148,6 @@ struct Running {
     /// In lockstep: lets the merge go on to its next question.
     go: Option<SyncSender<()>>,
     stop: Arc<AtomicBool>,
-    read: Arc<AtomicU64>,
-    total: u64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -141,30 +167,39 @@ impl Drop for Running {
 
 impl Compactor {
     /// Nothing runs at first.
-    pub(crate) fn new(home: &Home, waker: Waker, lockstep: bool) -> Compactor {
+    pub(crate) fn new(home: &Home, options: &Options) -> Compactor {
         Compactor {
             home: home.clone(),
-            waker,
-            lockstep,
+            waker: options.waker.clone(),
+            lockstep: options.background.is_lockstep(),
             running: None,
             scheduled: None,
             pause: 0..0,
             counters: Counters::default(),
+            timer: options.timer.clone(),
+            rate: Arc::new(AtomicU64::new(options.compaction.rate)),
+            last: Last::default(),
+            restore_floor: home.manifest.get().restore_floor,
         }
     }
 
     /// How far it is.
     pub(crate) fn progress(&self) -> Progress {
-        let running = self.running.as_ref();
-        Progress {
-            running: running.is_some(),
+        let running = self.running.is_some();
+        let mut progress = Progress {
+            running,
             scheduled: self.scheduled.is_some(),
             finished: self.counters.finished,
             failed: self.counters.failed,
-            bytes_read: running.map_or(0, |running| running.read.load(Ordering::Relaxed)),
-            bytes_total: running.map_or(0, |running| running.total),
+            reason: self.last.reason,
+            seconds: running.then(|| self.timer.now().saturating_sub(self.last.began).as_secs_f64()),
+            last_seconds: self.last.took.map(|took| took.as_secs_f64()),
             last_ok: !self.counters.last_failed,
-        }
+            last_error: self.counters.last_error.clone(),
+            ..Progress::default()
+        };
+        self.last.meter.show(&mut progress);
+        progress
     }
 
     /// Ends a running merge; its inputs stay.
@@ -173,27 +208,81 @@ impl Compactor {
         self.running = None;
     }
 
-    fn start(&mut self, inputs: Vec<Input>, target: u64) -> std::io::Result<()> {
+    /// Changes the bytes a second that a merge may read and write, also for one that runs.
+    pub(crate) fn set_rate(&self, rate: u64) {
+        self.rate.store(rate, Ordering::Relaxed);
+    }
+
+    fn start(&mut self, reason: Reason, inputs: Vec<Input>, target: u64, cut: u64) -> std::io::Result<()> {
         let (sender, questions) = sync_channel(2);
         let stop = Arc::new(AtomicBool::new(false));
-        let read = Arc::new(AtomicU64::new(0));
-        let total = inputs.iter().map(|input| input.length).sum();
+        let meter = Arc::new(Meter::default());
+        let bytes = inputs.iter().map(|input| input.length).sum();
+        Meter::add(&meter.total, bytes);
+        Meter::add(&meter.inputs, inputs.len() as u64);
+        tracing::info!(reason = reason.word(), segments = inputs.len(), bytes, "a compaction begins");
+        let pace = Pace::new(self.timer.clone(), self.rate.clone(), stop.clone());
         let (go, start) = if self.lockstep { Some(sync_channel(1)).unzip() } else { (None, None) };
         let line =
             merge::Line { questions: sender, waker: self.waker.clone(), stop: stop.clone(), go: start };
-        let (home, progress) = (self.home.clone(), read.clone());
-        let work = move || merge::run(&home, &line, inputs, target, &progress);
+        let (home, task) = (self.home.clone(), Task { inputs, target, cut, meter: meter.clone(), pace });
+        let work = move || merge::run(&home, &line, task);
         let thread = std::thread::Builder::new().name("kival-compact".into()).spawn(work)?;
-        self.running =
-            Some(Running { deferred: None, questions, go, stop, read, total, thread: Some(thread) });
+        self.running = Some(Running { deferred: None, questions, go, stop, thread: Some(thread) });
+        let began = self.timer.now();
+        self.last = Last { meter, reason: Some(reason), began, told: began, took: self.last.took };
         Ok(())
+    }
+
+    /// Says how far a long merge is, every few seconds.
+    fn tell(&mut self) {
+        let now = self.timer.now();
+        if now.saturating_sub(self.last.told) < TELL_EVERY {
+            return;
+        }
+        self.last.told = now;
+        let (bytes, of) = (Meter::get(&self.last.meter.read), Meter::get(&self.last.meter.total));
+        let seconds = now.saturating_sub(self.last.began).as_secs();
+        tracing::info!(bytes, of, seconds, "compacting");
+    }
+
+    fn ended(&mut self, result: Result<(), String>, now_ms: u64) {
+        self.running = None;
+        let took = self.timer.now().saturating_sub(self.last.began);
+        self.last.took = Some(took);
+        self.counters.last_failed = result.is_err();
+        self.restore_floor = self.home.manifest.get().restore_floor;
+        let (meter, seconds) = (&self.last.meter, took.as_secs_f64());
+        match result {
+            Ok(()) => {
+                self.counters.finished += 1;
+                let (read, written) = (Meter::get(&meter.read), Meter::get(&meter.written));
+                let (copied, dropped) = (Meter::get(&meter.copied), Meter::get(&meter.dropped));
+                tracing::info!(read, written, copied, dropped, seconds, "a compaction has ended");
+            }
+            Err(cause) => {
+                tracing::error!(%cause, seconds, "a compaction failed; nothing is lost, its inputs stay");
+                self.counters.failed += 1;
+                self.counters.last_error = Some(cause);
+                self.pause = now_ms..now_ms + RETRY_AFTER;
+            }
+        }
     }
 }
 
+/// How often a long merge says how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Time before a merge that failed is tried again by itself, in milliseconds.
 const RETRY_AFTER: u64 = 10_000;
 /// Questions answered in one call of [`Engine::maintain`].
 const ANSWERS: usize = 4;
+/// The same when the writer outruns the merge.
+const ANSWERS_PRESSED: usize = 32;
+/// How long such a call waits for each question.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// The writer outruns the merge when the dead bytes, beside a segment of room, have this share, in
+/// percent, of what the setting allows.
+const PRESSED_AT: u64 = 70;
 
 impl Engine {
     /// Asks for a compaction of all that is committed, the active segment included; `false` if one runs
@@ -218,10 +307,11 @@ impl Engine {
                 tracing::error!(%corruption, "no compaction: it is not known which keys the databases have");
                 self.compactor.counters.failed += 1;
                 self.compactor.counters.last_failed = true;
+                self.compactor.counters.last_error = Some(corruption.to_string());
             }
             return;
         }
-        let slots = match self.compactor.scheduled {
+        let chosen = match self.compactor.scheduled {
             Some(upto) => {
                 if self.active_holds(upto) {
                     return self.ask_to_roll();
@@ -230,35 +320,75 @@ impl Engine {
                     return;
                 }
                 self.compactor.scheduled = None;
-                policy::all(self)
+                Some((Reason::ByHand, policy::all(self)))
             }
             None if self.compactor.pause.contains(&self.now_ms()) => return,
-            None if self.space.is_full() => self.choose_on_full_disk(),
+            None if self.space.is_full() => Some((Reason::FullDisk, self.choose_on_full_disk())),
             None => policy::choose(self),
         };
-        if slots.is_empty() {
-            return;
-        }
-        let inputs = slots.iter().map(|&slot| Input::of(self.segments.get(slot))).collect();
-        let target = self.options.segment_size;
-        if let Err(error) = self.compactor.start(inputs, target) {
+        let Some((reason, slots)) = chosen.filter(|(_, slots)| !slots.is_empty()) else { return };
+        let input = |&slot| Input::of(self.segments.get(slot), self.databases.live_in(slot));
+        let inputs = slots.iter().map(input).collect();
+        let (target, cut) = (self.options.segment_size, self.history_cut());
+        if let Err(error) = self.compactor.start(reason, inputs, target, cut) {
             tracing::error!(%error, "no thread could be had for a compaction");
             self.compactor.counters.failed += 1;
         }
     }
 
+    /// What was superseded up to this sequence may be dropped: it was issued longer ago than history is
+    /// kept. Each segment tells when numbers had been issued: a log segment those below its first when
+    /// that was appended, a merge output all of its own when it was created. A clock that stepped back
+    /// does not make them older than the segments before it say.
+    pub(crate) fn history_cut(&self) -> u64 {
+        let retention = self.options.compaction.retention_ms;
+        if retention == 0 {
+            return u64::MAX;
+        }
+        let mut segments: Vec<&Segment> = self.segments.iter().map(|(_, segment)| segment).collect();
+        segments.sort_by_key(|segment| segment.id);
+        // Below the floor nothing can be restored any more: there is nothing to keep.
+        let (mut cut, mut latest) = (self.compactor.restore_floor, 0);
+        for segment in segments {
+            latest = latest.max(segment.created_ms);
+            let issued = match segment.begun {
+                Some(begun) => {
+                    latest = latest.max(begun.time_ms);
+                    begun.sequence.saturating_sub(1)
+                }
+                None if segment.merged => segment.summary.highest,
+                None => continue,
+            };
+            if latest.saturating_add(retention) <= self.now_ms() {
+                cut = cut.max(issued);
+            }
+        }
+        cut
+    }
+
     /// Answers what the running merge asks; a few questions at a time.
     pub(crate) fn answer_merge(&mut self) {
+        if self.compactor.running.is_some() {
+            self.compactor.tell();
+        }
         if self.compactor.lockstep {
             return self.step_merge();
         }
-        for _ in 0..ANSWERS {
+        let pressed = self.outruns_merge();
+        for _ in 0..if pressed { ANSWERS_PRESSED } else { ANSWERS } {
             let Some(running) = &self.compactor.running else { return };
             if running.deferred.is_some() {
                 return;
             }
-            let Ok(question) = running.questions.try_recv() else { return };
-            self.answer(question);
+            let question = match running.questions.try_recv() {
+                Err(TryRecvError::Empty) if pressed => running.questions.recv_timeout(PATIENCE).ok(),
+                question => question.ok(),
+            };
+            match question {
+                Some(question) => self.answer(question),
+                None if pressed => break,
+                None => return,
+            }
         }
         // There may be more: come back after the clients' turn.
         (self.compactor.waker)();
@@ -288,6 +418,17 @@ impl Engine {
         }
     }
 
+    /// Whether dead bytes have grown far beyond where compaction begins, though a merge runs: then the
+    /// merge gets the greater part of each turn, and clients wait for it.
+    fn outruns_merge(&self) -> bool {
+        let total: u64 = self.segments.iter().map(|(_, segment)| segment.bytes).sum();
+        let live = self.databases.live_bytes();
+        let allowed = u128::from(live) * u128::from(self.options.compaction.percentage) / 100;
+        let dead = total.saturating_sub(live + self.options.segment_size);
+        let limited = self.options.compaction.rate > 0 || self.options.compaction.percentage == 0;
+        !limited && u128::from(dead) * 100 > allowed * u128::from(PRESSED_AT)
+    }
+
     fn answer(&mut self, question: Question) {
         // While a backup is under way no segment is exchanged or removed.
         let exchanges = matches!(question, Question::SyncLog(_) | Question::Release(..));
@@ -315,18 +456,7 @@ impl Engine {
                 }
                 let _ = answer.send(());
             }
-            Question::Ended(result) => {
-                self.compactor.running = None;
-                self.compactor.counters.last_failed = result.is_err();
-                match result {
-                    Ok(()) => self.compactor.counters.finished += 1,
-                    Err(cause) => {
-                        tracing::error!(%cause, "a compaction failed; nothing is lost, its inputs stay");
-                        self.compactor.counters.failed += 1;
-                        self.compactor.pause = self.now_ms()..self.now_ms() + RETRY_AFTER;
-                    }
-                }
-            }
+            Question::Ended(result) => self.compactor.ended(result, self.now_ms()),
         }
     }
 
@@ -373,7 +503,8 @@ impl Engine {
             Segment::new(&self.home.dir, output.id, output.file.clone(), SegmentState::Sealed, length);
         segment.merged = true;
         segment.summary = output.summary;
-        segment.kept = output.kept;
+        (segment.tally, segment.held) = (output.tally, output.held);
+        segment.created_ms = output.created_ms;
         self.segments.insert(segment);
     }
 

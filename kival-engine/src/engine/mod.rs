@@ -37,14 +37,14 @@ pub use stats::{SegmentStats, Stats};
 pub use write::Savepoint;
 
 use crate::cache::ValueCache;
-use crate::compaction::Compactor;
+use crate::compaction::{CompactionPolicy, Compactor};
 use crate::error::{OpenError, WriteError};
 use crate::format::group::Position;
 use crate::fs::LockGuard;
 use crate::keydir::Entry;
 use crate::log::Home;
 use crate::log::keeper::{Job, Keeper, News, Prepared};
-use crate::log::segments::{Segment, SegmentState, Segments};
+use crate::log::segments::{Begun, Segment, SegmentState, Segments};
 use crate::log::sync::{DurableMark, Syncer};
 use crate::recovery::{self, OpenReport};
 use absence::RecentDeletes;
@@ -180,7 +180,7 @@ impl Engine {
             }
         }
         let active = Active::begin(&opened.active, &mut opened.segments, &opened.home, opened.next_sequence);
-        let compactor = Compactor::new(&opened.home, options.waker.clone(), lockstep);
+        let compactor = Compactor::new(&opened.home, &options);
         let mut engine = Engine {
             cache: ValueCache::new(options.cache_size),
             space: DiskSpace::new(options.reserved_space),
@@ -307,8 +307,9 @@ impl Engine {
     }
 
     /// Changes when compaction begins by itself.
-    pub fn set_compaction(&mut self, policy: options::CompactionPolicy) {
+    pub fn set_compaction(&mut self, policy: CompactionPolicy) {
         self.options.compaction = policy;
+        self.compactor.set_rate(policy.rate);
     }
 
     /// Closes the store: everything staged is committed, everything committed synced, every segment
@@ -381,13 +382,14 @@ impl Engine {
                 self.space.untell();
                 self.prepare = Prepare::Ready(prepared);
             }
-            News::Sealed { id, summary } => {
+            News::Sealed { id, summary, tally } => {
                 self.seal_asked = false;
                 if let Some(slot) = self.segments.slot_of(id) {
                     self.sealing.retain(|&other| other != slot);
                     let segment = self.segments.get_mut(slot);
                     segment.state = SegmentState::Sealed;
                     segment.summary = summary;
+                    segment.tally = tally;
                 }
                 self.seal_next();
             }
@@ -453,7 +455,9 @@ impl Active {
     fn begin(prepared: &Prepared, segments: &mut Segments, home: &Home, first_sequence: u64) -> Active {
         let header_size = prepared.header_size;
         let file = prepared.file.clone();
-        let segment = Segment::new(&home.dir, prepared.id, file, SegmentState::Active, header_size);
+        let mut segment = Segment::new(&home.dir, prepared.id, file, SegmentState::Active, header_size);
+        segment.created_ms = prepared.created_ms;
+        segment.begun = Some(Begun { sequence: first_sequence, time_ms: home.clock.now_ms() });
         Active {
             slot: segments.insert(segment),
             id: prepared.id,

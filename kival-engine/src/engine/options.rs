@@ -1,6 +1,7 @@
 //! What a store is opened with.
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, SystemTimer, Timer};
+use crate::compaction::CompactionPolicy;
 use crate::fs::{FileSystem, MemoryFs, RealFs};
 use crate::log::sync::Waker;
 use std::path::PathBuf;
@@ -26,22 +27,6 @@ pub enum OnCorruption {
     Refuse,
     /// What is sound is served. A key that the damage may concern is an error, whether it is known or not.
     Quarantine,
-}
-
-/// When compaction begins by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompactionPolicy {
-    /// Dead bytes that the log may hold, in percent of the live ones; 0 turns compaction off.
-    /// Default 100. Compaction begins at half of it, so that the log stays below it while it runs.
-    pub percentage: u32,
-    /// A log smaller than this, in bytes, is left alone. Default 64 MiB.
-    pub min_size: u64,
-}
-
-impl Default for CompactionPolicy {
-    fn default() -> Self {
-        CompactionPolicy { percentage: 100, min_size: 64 << 20 }
-    }
 }
 
 /// Work beside the writer's.
@@ -91,6 +76,8 @@ pub struct Options {
     pub fs: Arc<dyn FileSystem>,
     /// Tells the time. Default: the machine's clock.
     pub clock: Arc<dyn Clock>,
+    /// Measures the time that a merge is slowed by, and how long it takes. Default: the machine's timer.
+    pub timer: Arc<dyn Timer>,
     /// Number of databases, at most 65,536. Default 16. A store may hold more from an earlier time.
     pub databases: u32,
     /// A segment is full when it has this many bytes. Default 256 MiB, at least 4 KiB.
@@ -122,6 +109,7 @@ impl Options {
             dir: dir.into(),
             fs: Arc::new(RealFs),
             clock: Arc::new(SystemClock),
+            timer: Arc::new(SystemTimer::default()),
             databases: 16,
             segment_size: 256 << 20,
             cache_size: 64 << 20,

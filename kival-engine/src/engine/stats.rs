@@ -62,6 +62,10 @@ pub struct SegmentStats {
     pub live_bytes: u64,
     /// Records, once it is sealed.
     pub records: u64,
+    /// Tombstones, once it is sealed.
+    pub tombstones: u64,
+    /// Wall time of its creation, in Unix milliseconds.
+    pub created_ms: u64,
     /// Lowest sequence, once it is sealed.
     pub lowest: u64,
     /// Highest sequence, once it is sealed.
@@ -107,6 +111,8 @@ impl Engine {
                 bytes: segment.bytes,
                 live_bytes: self.databases.live_in(slot),
                 records: segment.summary.records,
+                tombstones: segment.tally.tombstones,
+                created_ms: segment.created_ms,
                 lowest: segment.summary.lowest,
                 highest: segment.summary.highest,
             })

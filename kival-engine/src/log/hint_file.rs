@@ -8,6 +8,7 @@ use crate::format::manifest::Sealed;
 use crate::format::segment::hint_name;
 use crate::fs::{File, FileSystem, read_full_at, write_all_at};
 use crate::log::scan::{Scanner, Step};
+use crate::log::segments::Tally;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(crate) struct HintWriter<'a> {
     block: BlockBuilder,
     hashes: Vec<u64>,
     summary: Sealed,
+    tally: Tally,
 }
 
 impl<'a> HintWriter<'a> {
@@ -45,6 +47,7 @@ impl<'a> HintWriter<'a> {
             block: BlockBuilder::default(),
             hashes: Vec::new(),
             summary: Sealed::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -55,12 +58,18 @@ impl<'a> HintWriter<'a> {
         }
         self.block.push(entry);
         self.hashes.push(filter::hash(entry.header.namespace, entry.key));
+        self.tally.count(&entry.header);
         let sequence = entry.header.sequence;
         self.summary.lowest =
             if self.summary.records == 0 { sequence } else { self.summary.lowest.min(sequence) };
         self.summary.highest = self.summary.highest.max(sequence);
         self.summary.records += 1;
         Ok(())
+    }
+
+    /// What has been added so far.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -187,6 +196,18 @@ pub(crate) fn write_from_segment(
     first_group: Position,
     length: u64,
 ) -> io::Result<Summed> {
+    write_and_tally(fs, dir, store, file, first_group, length).map(|(summed, _)| summed)
+}
+
+/// As [`write_from_segment`], and counts what the segment holds.
+pub(crate) fn write_and_tally(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    store: u64,
+    file: Arc<dyn File>,
+    first_group: Position,
+    length: u64,
+) -> io::Result<(Summed, Tally)> {
     let mut writer = HintWriter::create(fs, dir, store, first_group.segment)?;
     let mut scanner = Scanner::new(file, store, first_group, length, None);
     loop {
@@ -197,8 +218,11 @@ pub(crate) fn write_from_segment(
                     writer.push(&HintEntry { header: record.header, offset, key: record.key })?;
                 }
             }
-            Step::End => return Ok(Summed::Whole(writer.finish(length)?)),
-            Step::Broken(damage) => return Ok(Summed::Broken(place, damage)),
+            Step::End => {
+                let tally = writer.tally();
+                return Ok((Summed::Whole(writer.finish(length)?), tally));
+            }
+            Step::Broken(damage) => return Ok((Summed::Broken(place, damage), writer.tally())),
         }
     }
 }

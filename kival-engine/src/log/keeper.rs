@@ -3,9 +3,10 @@
 
 use super::Home;
 use super::backup::{self, Backup};
-use super::hint_file::{Summed, write_from_segment};
+use super::hint_file::{Summed, write_and_tally, write_from_segment};
 use super::reserve::ReserveFile;
 use super::scan::read_segment_header;
+use super::segments::Tally;
 use super::sync::{SyncWaiter, Waker};
 use crate::engine::space::is_no_space;
 use crate::format::group::Position;
@@ -28,6 +29,8 @@ pub(crate) struct Prepared {
     pub(crate) id: u64,
     pub(crate) file: Arc<dyn File>,
     pub(crate) header_size: u64,
+    /// Wall time of its creation, in Unix milliseconds.
+    pub(crate) created_ms: u64,
 }
 
 /// What is asked of the thread.
@@ -53,7 +56,7 @@ pub(crate) enum News {
     /// The next segment is ready.
     Prepared(Prepared),
     /// A segment is sealed.
-    Sealed { id: u64, summary: Sealed },
+    Sealed { id: u64, summary: Sealed, tally: Tally },
     /// A hint stands.
     HintWritten,
     /// The limit is now this.
@@ -175,8 +178,8 @@ fn do_job(home: &Home, job: &Job) -> io::Result<News> {
         }
         Job::Seal { id, file, header_size, length, durable: (waiter, sequence) } => {
             waiter.wait(*sequence).map_err(io::Error::other)?;
-            let summary = seal(home, *id, file, *header_size, *length)?;
-            Ok(News::Sealed { id: *id, summary })
+            let (summary, tally) = seal(home, *id, file, *header_size, *length)?;
+            Ok(News::Sealed { id: *id, summary, tally })
         }
         Job::WriteHint { id, file, length } => {
             let header = read_segment_header(&**file, home.store, *id)?.map_err(io::Error::other)?;
@@ -220,7 +223,7 @@ pub(crate) fn create_log_segment(home: &Home) -> io::Result<Prepared> {
     };
     // What cannot be removed now is removed at the next open.
     let file = create().inspect_err(|_: &io::Error| drop(home.fs.remove(&path)))?;
-    Ok(Prepared { id, file, header_size: header.size() })
+    Ok(Prepared { id, file, header_size: header.size(), created_ms: header.created_ms })
 }
 
 /// Writes the hint of a segment that is no longer appended to, and synced, and marks it sealed.
@@ -230,11 +233,12 @@ pub(crate) fn seal(
     file: &Arc<dyn File>,
     header_size: u64,
     length: u64,
-) -> io::Result<Sealed> {
+) -> io::Result<(Sealed, Tally)> {
     // Gives back what was reserved. Nothing is lost if a crash undoes it: what counts is the length.
     file.truncate(length)?;
     let first_group = Position { segment: id, offset: header_size };
-    let summed = write_from_segment(&*home.fs, &home.dir, home.store, file.clone(), first_group, length)?;
+    let (summed, tally) =
+        write_and_tally(&*home.fs, &home.dir, home.store, file.clone(), first_group, length)?;
     let summary = match summed {
         Summed::Whole(summary) => summary,
         Summed::Broken(place, damage) => {
@@ -249,5 +253,5 @@ pub(crate) fn seal(
             manifest.chain = manifest.chain.max(summary.highest);
         }
     })?;
-    Ok(summary)
+    Ok((summary, tally))
 }

@@ -5,6 +5,7 @@ use crate::format::group::{self, GroupHeader, Position};
 use crate::format::record::{self, Record};
 use crate::format::segment::SegmentHeader;
 use crate::fs::{File, read_full_at};
+use crate::log::segments::Begun;
 use std::io;
 use std::sync::Arc;
 
@@ -31,6 +32,27 @@ pub(crate) fn read_segment_header(
     Ok(header.and_then(|header| {
         if header.store == store && header.id == id { Ok(header) } else { Err(Damage::Misplaced) }
     }))
+}
+
+/// How a segment began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Beginning {
+    pub(crate) created_ms: u64,
+    /// The first append of a log segment.
+    pub(crate) begun: Option<Begun>,
+}
+
+/// Reads when a segment was created and first appended to. What is damaged tells nothing here: those who
+/// read records report it.
+pub(crate) fn read_beginning(file: &dyn File, store: u64, id: u64) -> io::Result<Beginning> {
+    let Ok(header) = read_segment_header(file, store, id)? else { return Ok(Beginning::default()) };
+    let mut bytes = [0; group::HEADER];
+    let offset = header.size();
+    let read = if header.merged { 0 } else { read_full_at(file, &mut bytes, offset)? };
+    let first = GroupHeader::decode(&bytes, store, Position { segment: id, offset });
+    let first = first.ok().filter(|_| read == bytes.len());
+    let begun = first.map(|group| Begun { sequence: group.first_sequence, time_ms: group.time_ms });
+    Ok(Beginning { created_ms: header.created_ms, begun })
 }
 
 /// Goes through the groups of a segment.

@@ -5,6 +5,7 @@
 
 use crate::error::{Corruption, Damage};
 use crate::format::manifest::Sealed;
+use crate::format::record::{Header, Kind};
 use crate::format::segment::file_name;
 use crate::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,45 @@ pub enum SegmentState {
     Sealed,
 }
 
+/// What a segment holds; its hint tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tally {
+    /// Number of tombstones.
+    pub(crate) tombstones: u64,
+    /// Their bytes.
+    pub(crate) tombstone_bytes: u64,
+    /// Bytes of all records, without the headers of groups and segment.
+    pub(crate) record_bytes: u64,
+}
+
+impl Tally {
+    /// Adds a record.
+    pub(crate) fn count(&mut self, header: &Header) {
+        let bytes = header.record_size();
+        self.record_bytes += bytes;
+        if header.kind == Kind::Tombstone {
+            self.tombstones += 1;
+            self.tombstone_bytes += bytes;
+        }
+    }
+}
+
+/// Dead bytes that a merge had to copy, since what superseded them was too young.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Held {
+    pub(crate) bytes: u64,
+    /// They can go when everything up to this sequence is old enough.
+    pub(crate) until: u64,
+}
+
+/// The first append to a log segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begun {
+    /// All numbers below were issued before.
+    pub(crate) sequence: u64,
+    pub(crate) time_ms: u64,
+}
+
 /// A live segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -31,13 +71,18 @@ pub(crate) struct Segment {
     pub(crate) merged: bool,
     /// Bytes that count, header included.
     pub(crate) bytes: u64,
-    /// Bytes that are not live and that a merge has written all the same: tombstones that it had to keep,
-    /// headers. Another merge of this segment alone would not free them.
-    pub(crate) kept: u64,
     /// It was damaged when the store was opened: no merge reads it, and it stays.
     pub(crate) quarantined: bool,
     /// Known once it is sealed.
     pub(crate) summary: Sealed,
+    /// Known once it is sealed.
+    pub(crate) tally: Tally,
+    /// What a merge had to copy for `history-retention`.
+    pub(crate) held: Held,
+    /// Wall time at which the file was created, in Unix milliseconds.
+    pub(crate) created_ms: u64,
+    /// The first append, of a log segment that has one.
+    pub(crate) begun: Option<Begun>,
 }
 
 impl Segment {
@@ -50,15 +95,29 @@ impl Segment {
             state,
             merged: false,
             bytes,
-            kept: 0,
             quarantined: false,
             summary: Sealed::default(),
+            tally: Tally::default(),
+            held: Held::default(),
+            created_ms: 0,
+            begun: None,
         }
     }
 
     /// Whether a merge may read it, and remove it.
     pub(crate) fn may_be_merged(&self) -> bool {
         self.state == SegmentState::Sealed && !self.quarantined
+    }
+
+    /// Bytes that are not live and that another merge of this segment alone would not free: a merge has
+    /// written them all the same. Headers, and tombstones that it had to keep.
+    pub(crate) fn kept(&self) -> u64 {
+        if self.merged { self.framing() + self.tally.tombstone_bytes } else { 0 }
+    }
+
+    /// Bytes of headers, once it is sealed.
+    pub(crate) fn framing(&self) -> u64 {
+        self.bytes.saturating_sub(self.tally.record_bytes)
     }
 
     /// Damage at an offset of this segment.

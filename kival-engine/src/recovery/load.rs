@@ -16,6 +16,7 @@ use crate::keydir::{Entry, ExpiryChange, Place};
 use crate::log::Home;
 use crate::log::hint_file::{HintReader, Unusable};
 use crate::log::scan::{Group, Scanner, Step};
+use crate::log::segments::Tally;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -39,6 +40,8 @@ pub(super) struct Loaded {
     pub(super) damaged: Vec<u64>,
     /// What is in doubt because of it.
     pub(super) quarantine: Quarantine,
+    /// What each of the segments holds, as far as it could be read.
+    pub(super) tallies: Vec<Tally>,
 }
 
 /// What is loaded: sealed segments, which stand in these slots.
@@ -98,8 +101,9 @@ pub(super) fn load(source: Source<'_>, databases: u32, most: usize) -> Result<Lo
         }
         inserted.map(|()| all)
     })?;
+    let tallies = std::mem::take(&mut loader.tallies);
     let (databases, quarantine) = loader.finish(databases, shown.zones)?;
-    Ok(Loaded { databases, without_hint: shown.without_hint, damaged: shown.damaged, quarantine })
+    Ok(Loaded { databases, without_hint: shown.without_hint, damaged: shown.damaged, quarantine, tallies })
 }
 
 /// Sends the entries of a segment.
@@ -228,6 +232,7 @@ struct Loader<'a> {
     /// The newest namespaces record: sequence, segment, offset, header.
     newest_map: Option<(u64, usize, u64, record::Header)>,
     records: u64,
+    tallies: Vec<Tally>,
     started: Instant,
     told: Instant,
 }
@@ -244,6 +249,7 @@ impl<'a> Loader<'a> {
             spaces: HashMap::new(),
             newest_map: None,
             records: 0,
+            tallies: vec![Tally::default(); sealed.len()],
             started: Instant::now(),
             told: Instant::now(),
         }
@@ -259,6 +265,7 @@ impl<'a> Loader<'a> {
                 return Err(OpenError::StaleManifest { dir: self.home.dir.to_path_buf(), evidence });
             }
             self.insert_entry(block.segment, &entry)?;
+            self.tallies[block.segment].count(&entry.header);
             self.records += 1;
         }
         if self.told.elapsed() > PROGRESS {

@@ -21,8 +21,8 @@ use crate::fs::{File, LockGuard};
 use crate::log::Home;
 use crate::log::keeper::{Prepared, SEQUENCE_RESERVE, create_log_segment};
 use crate::log::manifest_file::{self, ManifestFile};
-use crate::log::scan::read_segment_header;
-use crate::log::segments::{Segment, SegmentState, Segments};
+use crate::log::scan::{read_beginning, read_segment_header};
+use crate::log::segments::{Held, Segment, SegmentState, Segments};
 use crate::log::sync::{DurableMark, Mark};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -150,6 +150,16 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
         let damaged = found.damaged || loaded.damaged.contains(&found.entry.id);
         segments.get_mut(slot).quarantined = damaged;
         report.damaged_segments += u64::from(damaged);
+    }
+    for (slot, tally) in slots.iter().zip(&loaded.tallies) {
+        let live = loaded.databases.live_in(*slot);
+        let segment = segments.get_mut(*slot);
+        segment.tally = *tally;
+        if segment.merged {
+            // As long as history is kept, a merge was to copy these; when they can go is not known.
+            let bytes = segment.bytes.saturating_sub(live + segment.kept());
+            segment.held = Held { bytes, until: last_logged };
+        }
     }
     if report.damaged_segments == 0 {
         strays::remove(&home, &strays)?;
@@ -299,5 +309,8 @@ fn sealed_segment(home: &Home, found: &Found) -> Segment {
         Segment::new(&home.dir, found.entry.id, found.file.clone(), SegmentState::Sealed, summary.length);
     segment.merged = found.entry.merged;
     segment.summary = summary;
+    // Whether it can be read is for those who need its records; this tells only how old they are.
+    let beginning = read_beginning(&*found.file, home.store, found.entry.id).unwrap_or_default();
+    (segment.created_ms, segment.begun) = (beginning.created_ms, beginning.begun);
     segment
 }

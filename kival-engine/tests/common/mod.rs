@@ -59,7 +59,7 @@ impl Store {
             databases: 4,
             segment_size: 4 << 10,
             sync: SyncPolicy::No,
-            compaction: CompactionPolicy { percentage: 0, min_size: 0 },
+            compaction: CompactionPolicy { percentage: 0, min_size: 0, ..CompactionPolicy::default() },
             waker: Arc::new(move || ring.ring()),
             ..Options::new(DIR)
         };

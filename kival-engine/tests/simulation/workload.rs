@@ -72,7 +72,7 @@ impl Bench {
             cache_size: [0, 8 << 10][rng.usize(..2)],
             reserved_space: [0, 32 << 10][rng.usize(..2)],
             sync: policy,
-            compaction: CompactionPolicy { percentage, min_size: 0 },
+            compaction: CompactionPolicy { percentage, min_size: 0, ..CompactionPolicy::DEFAULT },
             background: Background::Lockstep(Arc::new(choose)),
             ..Options::new("/store")
         };

@@ -199,6 +199,9 @@ fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("aof_enabled", 1);
     report.field("aof_rewrite_in_progress", u8::from(compaction.running));
     report.field("aof_rewrite_scheduled", u8::from(compaction.scheduled));
+    let whole = |seconds: Option<f64>| seconds.map_or(-1, |seconds| seconds as i64);
+    report.field("aof_last_rewrite_time_sec", whole(compaction.last_seconds));
+    report.field("aof_current_rewrite_time_sec", whole(compaction.seconds));
     report.field("aof_last_bgrewrite_status", if compaction.last_ok { "ok" } else { "err" });
     report.field("aof_rewrites", compaction.finished);
     report.field("aof_last_write_status", if writes { "ok" } else { "err" });
@@ -216,6 +219,13 @@ fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("kival_compactions_failed", compaction.failed);
     report.field("kival_compaction_bytes_read", compaction.bytes_read);
     report.field("kival_compaction_bytes_total", compaction.bytes_total);
+    report.field("kival_compaction_bytes_written", compaction.bytes_written);
+    report.field("kival_compaction_reason", compaction.reason.map_or("none", |reason| reason.word()));
+    report.field("kival_compaction_records_copied", compaction.records_copied);
+    report.field("kival_compaction_records_dropped", compaction.records_dropped);
+    report.field("kival_compaction_segments_in", compaction.segments_in);
+    report.field("kival_compaction_segments_out", compaction.segments_out);
+    report.field("kival_compaction_last_error", compaction.last_error.unwrap_or_default());
     report.field("kival_scrub_in_progress", u8::from(stats.scrub.running));
     report.field("kival_scrub_bytes_read", stats.scrub.bytes_read);
     report.field("kival_scrub_bytes_total", stats.scrub.bytes_total);

@@ -1,11 +1,13 @@
-//! KIVAL: what Redis has no word for: a connection's own durability, the segments of the log, scrubs of it.
+//! KIVAL: what Redis has no word for: a connection's own durability, the segments of the log, compaction,
+//! scrubs.
 
 use super::introspection::help;
 use super::options::{SYNTAX_ERROR, is_word};
+use super::server::COMPACTING;
 use super::{Command, Context, Flags, Group, Outcome};
 use crate::config::AppendFsync;
 use crate::resp::{Args, Reply};
-use kival_engine::{DamagedPlace, ScrubStatus, SegmentState, SegmentStats};
+use kival_engine::{DamagedPlace, Plan, PlannedSegment, ScrubStatus, SegmentState, SegmentStats};
 
 /// What the subcommands have in common.
 const SUBCOMMAND: Command = Command {
@@ -25,6 +27,14 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     complexity: "That of the subcommand",
     summary: "Holds the commands about kival's own store.",
     subcommands: &[
+        Command {
+            name: "compact",
+            handler: compact,
+            arity: -2,
+            complexity: "O(N) with N segments; the compaction runs in the background",
+            summary: "Starts a compaction of the whole log; with DRYRUN tells what one would do.",
+            ..SUBCOMMAND
+        },
         Command {
             name: "durability",
             handler: durability,
@@ -80,6 +90,42 @@ fn durability(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     ctx.session.durability = policy;
     ctx.server.durability_changed = true;
     Ok(Reply::Ok)
+}
+
+fn compact(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let mut words = args.tail(2).iter();
+    match (words.next(), words.next()) {
+        (None, _) if ctx.store.engine().compact() => Ok(Reply::status("Compaction started")),
+        (None, _) => Err(COMPACTING.into()),
+        (Some(word), None) if is_word(word, "dryrun") => {
+            let plans = ctx.store.engine_ref().compaction_plans();
+            Ok(Reply::fields([("now", plan(&plans.now)), ("full", plan(&plans.full))]))
+        }
+        _ => Err(SYNTAX_ERROR.into()),
+    }
+}
+
+fn number(n: u64) -> Reply {
+    Reply::Integer(n as i64)
+}
+
+fn plan(plan: &Plan) -> Reply {
+    Reply::fields([
+        ("reason", plan.reason.map_or(Reply::bulk("none"), |reason| Reply::bulk(reason.word()))),
+        ("segments", plan.segments.iter().map(planned).collect()),
+        ("bytes-to-read", number(plan.read)),
+        ("bytes-to-write-at-most", number(plan.written)),
+        ("bytes-freed-at-least", number(plan.freed)),
+    ])
+}
+
+fn planned(segment: &PlannedSegment) -> Reply {
+    Reply::fields([
+        ("id", number(segment.id)),
+        ("bytes", number(segment.bytes)),
+        ("live-bytes", number(segment.live)),
+        ("dead-bytes", number(segment.dead)),
+    ])
 }
 
 fn segments(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
@@ -139,7 +185,6 @@ fn describe(segment: &SegmentStats) -> Reply {
         SegmentState::Sealing => "sealing",
         SegmentState::Sealed => "sealed",
     };
-    let number = |n: u64| Reply::Integer(n as i64);
     Reply::fields([
         ("id", number(segment.id)),
         ("state", Reply::bulk(state)),
@@ -148,6 +193,8 @@ fn describe(segment: &SegmentStats) -> Reply {
         ("live-bytes", number(segment.live_bytes)),
         ("dead-bytes", number(segment.bytes.saturating_sub(segment.live_bytes))),
         ("records", number(segment.records)),
+        ("tombstones", number(segment.tombstones)),
+        ("created-ms", number(segment.created_ms)),
         ("lowest-sequence", number(segment.lowest)),
         ("highest-sequence", number(segment.highest)),
     ])

@@ -10,7 +10,7 @@ use crate::resp::{Args, ErrorReply, Reply};
 use std::time::{Duration, SystemTime};
 
 const NO_SHUTDOWN: &str = "ERR No shutdown in progress.";
-const COMPACTING: &str = "ERR Background append only file rewriting already in progress";
+pub(super) const COMPACTING: &str = "ERR Background append only file rewriting already in progress";
 const BAD_TIMEOUT: &str = "ERR timeout is not an integer or out of range";
 const NEGATIVE_TIMEOUT: &str = "ERR timeout is negative";
 const ONE_LOG: &str = "ERR value is out of range, value must between 0 and 1";

@@ -37,6 +37,9 @@ pub enum ValueFault {
     /// No value, or more than one for a setting that takes one.
     #[error("wrong number of arguments")]
     WrongCount,
+    /// Neither `always` nor `never` nor two hours.
+    #[error("argument must be always, never or two different hours as 22-06")]
+    NotAWindow,
     /// A path that is empty where one is needed, or that holds a NUL byte.
     #[error("argument must be a path")]
     NotAPath,

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kival_engine::Window;
+
 use super::error::ValueFault;
 use super::lists::{BindAddress, OutputLimits};
 use super::row::Setting;
@@ -60,6 +62,18 @@ pub struct Config {
     pub auto_aof_rewrite_percentage: u32,
     /// Bytes below which the log is never compacted by itself.
     pub auto_aof_rewrite_min_size: u64,
+    /// Dead bytes of one segment at which it is compacted; 0 for never.
+    pub compaction_dead_bytes: u64,
+    /// Bytes below which a segment is small; 0 for none.
+    pub compaction_small_file: u64,
+    /// Small segments that may lie around.
+    pub compaction_small_files: u32,
+    /// The part of the day in which compaction may begin by itself.
+    pub compaction_window: Window,
+    /// Megabytes a second that compaction may read and write; 0 for no limit.
+    pub compaction_rate: u32,
+    /// How long what was overwritten or deleted is kept for a restore.
+    pub history_retention: Duration,
     /// Bytes of values that are kept in memory for reads.
     pub cache_size: u64,
     /// Longest argument that a client may send, in bytes.
@@ -119,6 +133,12 @@ impl Config {
             segment_size: 0,
             auto_aof_rewrite_percentage: 0,
             auto_aof_rewrite_min_size: 0,
+            compaction_dead_bytes: 0,
+            compaction_small_file: 0,
+            compaction_small_files: 0,
+            compaction_window: Window::Always,
+            compaction_rate: 0,
+            history_retention: Duration::ZERO,
             cache_size: 0,
             proto_max_bulk_len: 0,
             client_query_buffer_limit: 0,

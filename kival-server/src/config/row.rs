@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kival_engine::Window;
+
 use super::error::ValueFault;
 use super::fields::Config;
 use super::lists::{BindAddress, OutputLimits};
@@ -119,6 +121,8 @@ pub enum Kind {
     Path { may_be_empty: bool, get: fn(&Config) -> &Path, set: fn(&mut Config, PathBuf) },
     /// Addresses to listen on.
     Addresses { get: fn(&Config) -> &[BindAddress], set: fn(&mut Config, Vec<BindAddress>) },
+    /// A part of the day.
+    Window { get: fn(&Config) -> Window, set: fn(&mut Config, Window) },
     /// Output limits by class of client.
     OutputLimits { get: fn(&Config) -> &OutputLimits, get_mut: fn(&mut Config) -> &mut OutputLimits },
     /// What is always the default.
@@ -150,6 +154,7 @@ impl Setting {
                 let words: Vec<String> = get(config).iter().map(BindAddress::to_string).collect();
                 words.join(" ").into()
             }
+            Kind::Window { get, .. } => get(config).to_string().into(),
             Kind::OutputLimits { get, .. } => get(config).to_string().into(),
             Kind::Fact => self.default.into(),
         }
@@ -187,6 +192,10 @@ impl Setting {
                 set(config, PathBuf::from(OsStr::from_bytes(path)));
             }
             Kind::Addresses { set, .. } => set(config, BindAddress::parse_all(&unfold(words))?),
+            Kind::Window { set, .. } => {
+                let text = str::from_utf8(one(words)?).map_err(|_| ValueFault::NotAWindow)?;
+                set(config, text.parse().map_err(|_| ValueFault::NotAWindow)?);
+            }
             Kind::OutputLimits { get_mut, .. } => get_mut(config).update(&unfold(words))?,
             Kind::Fact => {
                 if one(words)? != self.default.as_bytes() {
@@ -209,6 +218,7 @@ impl Setting {
             Kind::Secret { .. } => "PASSWORD".into(),
             Kind::Path { .. } => "PATH".into(),
             Kind::Addresses { .. } => "ADDRESS ...".into(),
+            Kind::Window { .. } => "always|never|HH-HH".into(),
             Kind::OutputLimits { .. } => "CLASS HARD SOFT SECONDS ...".into(),
             Kind::Fact => "VALUE".into(),
         }

@@ -76,10 +76,7 @@ impl EngineTask {
         engine.set_cache_size(config.cache_size);
         engine.set_reserved_space(reserved_space(config));
         engine.set_scrub_rate(scrub_rate(config));
-        engine.set_compaction(CompactionPolicy {
-            percentage: config.auto_aof_rewrite_percentage,
-            min_size: config.auto_aof_rewrite_min_size,
-        });
+        engine.set_compaction(compaction_policy(config));
     }
 
     /// Has the engine sync as the strictest policy in use wants it.
@@ -103,4 +100,18 @@ pub fn sync_policy(policy: AppendFsync) -> SyncPolicy {
 /// The engine's bytes a second for a scrub.
 pub fn scrub_rate(config: &Config) -> u64 {
     u64::from(config.scrub_rate) * 1_000_000
+}
+
+/// The engine's policy of compaction.
+pub fn compaction_policy(config: &Config) -> CompactionPolicy {
+    CompactionPolicy {
+        percentage: config.auto_aof_rewrite_percentage,
+        min_size: config.auto_aof_rewrite_min_size,
+        dead_bytes: config.compaction_dead_bytes,
+        small_file: config.compaction_small_file,
+        small_files: config.compaction_small_files as usize,
+        window: config.compaction_window,
+        rate: u64::from(config.compaction_rate) * 1_000_000,
+        retention_ms: config.history_retention.as_millis() as u64,
+    }
 }
