@@ -72,7 +72,13 @@ impl Bench {
             cache_size: [0, 8 << 10][rng.usize(..2)],
             reserved_space: [0, 32 << 10][rng.usize(..2)],
             sync: policy,
-            compaction: CompactionPolicy { percentage, min_size: 0, ..CompactionPolicy::DEFAULT },
+            compaction: CompactionPolicy {
+                percentage,
+                min_size: 0,
+                dead_bytes: [0, 1000][rng.usize(..2)],
+                retention_ms: [0, 0, 700][rng.usize(..3)],
+                ..CompactionPolicy::DEFAULT
+            },
             background: Background::Lockstep(Arc::new(choose)),
             ..Options::new("/store")
         };
