@@ -1,6 +1,6 @@
 //! One cycle after the other: a server under load, its end at a random moment, a start, and a look at every key.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -27,6 +27,8 @@ pub(super) enum End {
     AtReply(u64),
     /// Dies at its n-th call of the file system, which may be one of recovery or compaction.
     AtCall(u64),
+    /// Its disk is gone from its n-th call of the file system on; killed when every writer has been refused.
+    DiskGone(u64),
     /// Asked to stop when so many replies have come.
     Asked(u64),
 }
@@ -36,7 +38,8 @@ impl End {
         match rng.u8(..20) {
             0..=9 => End::AtReply(rng.u64(1..REPLIES)),
             10..=13 => End::AtCall(rng.u64(1..START_CALLS)),
-            14..=17 => End::AtCall(rng.u64(1..CALLS)),
+            14..=16 => End::AtCall(rng.u64(1..CALLS)),
+            17 => End::DiskGone(rng.u64(1..CALLS)),
             _ => End::Asked(rng.u64(1..REPLIES)),
         }
     }
@@ -44,15 +47,16 @@ impl End {
     fn replies(self) -> u64 {
         match self {
             End::AtReply(n) | End::Asked(n) => n,
-            End::AtCall(_) => u64::MAX,
+            End::AtCall(_) | End::DiskGone(_) => u64::MAX,
         }
     }
 }
 
 /// What happens to the disk when the server ends.
 pub(super) trait Power {
-    /// Before a server is killed, or after one has stopped.
-    fn off(&mut self) {}
+    /// Before a server is killed, or after one has stopped. Where the server goes on for a moment on a disk that
+    /// is gone, `dark` is set first: what it answers then, nobody would have received.
+    fn off(&mut self, _dark: &AtomicBool) {}
     /// When no server runs: takes from the disk what such an end takes.
     fn back(&mut self, _rng: &mut Rng) {}
 }
@@ -102,14 +106,16 @@ impl<'a> Harness<'a> {
         let context = |error| format!("cycle {cycle}, {end:?}: {error}");
         let launch = match end {
             End::AtCall(n) => self.launch.clone().env("KIVAL_SHIM_KILL_AT", n.to_string()),
+            End::DiskGone(n) => self.launch.clone().env("KIVAL_SHIM_FAIL_FROM", n.to_string()),
             _ => self.launch.clone(),
         };
         if let Err(failure) = self.server.try_restart(&launch) {
-            if !matches!(end, End::AtCall(_)) || failure.status.code().is_some() {
+            let died = matches!(end, End::AtCall(_)) && failure.status.code().is_none();
+            if !died && !matches!(end, End::DiskGone(_)) {
                 return Err(context(format!("it does not start:\n{}", failure.output)));
             }
             // It died on its way up: nothing runs, and nothing has been asked of it.
-            self.power.off();
+            self.power.off(&AtomicBool::new(false));
             self.power.back(&mut self.rng);
             return self.look(&[]).map_err(context);
         }
@@ -126,7 +132,8 @@ impl<'a> Harness<'a> {
         let backups = Client::connect(port).is_ok_and(has_backups);
         let cycle = self.cycle;
         let (server, power, rng, own) = (&mut self.server, &mut *self.power, &mut self.rng, &mut self.own);
-        let answers = &answers;
+        let dark = AtomicBool::new(false);
+        let (answers, dark) = (&answers, &dark);
         let outcome = thread::scope(|scope| {
             let answered = |reached: mpsc::Sender<()>| {
                 move || {
@@ -134,6 +141,7 @@ impl<'a> Harness<'a> {
                         // Nobody waits any more where the server died by itself.
                         let _ = reached.send(());
                     }
+                    !dark.load(Ordering::SeqCst)
                 }
             };
             let mut owners = Vec::new();
@@ -164,10 +172,10 @@ impl<'a> Harness<'a> {
                 End::Asked(_) => {
                     let status = server.terminate();
                     assert!(status.success(), "a stop by SIGTERM is clean: {status}");
-                    power.off();
+                    power.off(dark);
                 }
                 _ => {
-                    power.off();
+                    power.off(dark);
                     server.kill9();
                 }
             }
@@ -192,7 +200,7 @@ impl<'a> Harness<'a> {
         super::own::select(&mut client, 0).expect("the server answers");
         self.shared.verify(&mut client, journals)?;
         // What was read here is of the disk too.
-        self.power.off();
+        self.power.off(&AtomicBool::new(false));
         self.server.kill9();
         self.power.back(&mut self.rng);
         Ok(())

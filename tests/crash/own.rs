@@ -33,12 +33,12 @@ impl Own {
         Own { db, acknowledged: State::new(), in_flight: Vec::new() }
     }
 
-    /// Works until the server is gone, and says `answered` at each reply.
+    /// Works until the server is gone, and asks `answered` at each reply whether it counts.
     pub(super) fn work(
         &mut self,
         client: &mut Client,
         rng: &mut Rng,
-        answered: &dyn Fn(),
+        answered: &dyn Fn() -> bool,
     ) -> Result<(), String> {
         if select(client, self.db).is_err() {
             return Ok(());
@@ -56,7 +56,7 @@ impl Own {
             }
             while !self.in_flight.is_empty() {
                 let Ok(frame) = client.try_frame() else { return Ok(()) };
-                if is_refusal(&frame.value) {
+                if is_refusal(&frame.value) || !answered() {
                     return Ok(());
                 }
                 let args = self.in_flight.remove(0);
@@ -66,7 +66,6 @@ impl Own {
                         args.iter().map(|arg| arg.escape_ascii().to_string()).collect::<Vec<_>>().join(" ");
                     return Err(format!("{sent} answered {:?}, not {expected:?}", frame.value));
                 }
-                answered();
             }
         }
     }

@@ -9,11 +9,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastrand::Rng;
 use kival_test_support::disk::compile;
 use kival_test_support::tools::not_applicable;
-use kival_test_support::{Server, have, seed};
+use kival_test_support::{Server, eventually, have, seed};
 
 use super::harness::{End, Harness, Power};
 use super::{ALWAYS, BUSY, CONTROL_CYCLES, run};
@@ -58,13 +59,19 @@ fn is_apart(dir: &Path, image: &Path) -> bool {
 }
 
 impl Power for Mount {
-    fn off(&mut self) {
+    fn off(&mut self, dark: &AtomicBool) {
+        // Linux (seen with 6.18) lets a sync that is under way at this moment end well though its data is lost.
+        dark.store(true, Ordering::SeqCst);
         assert!(is_apart(&self.dir, &self.image), "{} is not a mount of its own", self.dir.display());
         succeed(Command::new(&self.cutter).args([&self.dir, &self.image]));
     }
 
     fn back(&mut self, _rng: &mut Rng) {
-        succeed(Command::new("umount").arg(&self.dir));
+        // For a moment the system itself may still hold it.
+        eventually("the mount can be taken off", || {
+            let output = Command::new("umount").arg(&self.dir).output().expect("umount can be run");
+            output.status.success().then_some(())
+        });
         self.mount();
     }
 }

@@ -133,13 +133,13 @@ fn group_key(group: usize, i: usize) -> String {
 }
 
 impl Journal {
-    /// Works until the server is gone, and says `answered` at each reply. `name` is the writer's, in this cycle.
+    /// Works until the server is gone, and asks `answered` at each reply whether it counts. `name` is the writer's, in this cycle.
     pub(super) fn work(
         &mut self,
         client: &mut Client,
         rng: &mut Rng,
         (name, backups): (&str, bool),
-        answered: &dyn Fn(),
+        answered: &dyn Fn() -> bool,
     ) -> Result<(), String> {
         for n in 0.. {
             let token = format!("{name}.{n}");
@@ -149,7 +149,7 @@ impl Journal {
                 return Ok(());
             }
             let Ok(frame) = client.try_frame() else { return Ok(()) };
-            if is_refusal(&frame.value) {
+            if is_refusal(&frame.value) || !answered() {
                 return Ok(());
             }
             let sent = self.sent.last_mut().expect("one was pushed");
@@ -166,7 +166,6 @@ impl Journal {
                 ("BGREWRITEAOF" | "BGSAVE", _) => {}
                 (command, reply) => return Err(format!("{command} answered {reply:?}")),
             }
-            answered();
         }
         Ok(())
     }

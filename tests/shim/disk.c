@@ -12,10 +12,12 @@
  * libc, which changes neither a size nor an entry.
  *
  * KIVAL_SHIM_KILL_AT=n   kills the process at its n-th call; a write is done by half before, if n is odd.
+ * KIVAL_SHIM_FAIL_FROM=n from its n-th call on every call fails with EIO: the disk is gone, the process lives.
  * KIVAL_SHIM_LIE_AFTER=n after n syncs of files says that files are synced, and does nothing: the control.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -30,7 +32,7 @@
 
 static int notes = -1;
 static const char *dir, *data;
-static long kill_at = -1, lie_after = -1;
+static long kill_at = -1, fail_from = -1, lie_after = -1;
 static atomic_long calls, syncs, kept;
 
 static long number(const char *name) {
@@ -42,6 +44,7 @@ __attribute__((constructor)) static void begin(void) {
     dir = getenv("KIVAL_SHIM_DIR");
     data = getenv("KIVAL_SHIM_DATA");
     kill_at = number("KIVAL_SHIM_KILL_AT");
+    fail_from = number("KIVAL_SHIM_FAIL_FROM");
     lie_after = number("KIVAL_SHIM_LIE_AFTER");
     if (!dir || !data) return;
     char path[4096];
@@ -64,12 +67,20 @@ static int ours(const char *path) {
     return notes >= 0 && strncmp(path, data, strlen(data)) == 0;
 }
 
-static int dies_now(void) {
-    return kill_at > 0 && atomic_fetch_add(&calls, 1) + 1 == kill_at;
-}
-
-static void call(void) {
-    if (dies_now()) kill(getpid(), SIGKILL);
+/* Counts a call. Whether it fails; it does not come back from the one at which the process dies. `before` is what
+ * half of the calls still do then. */
+static int call(void (*before)(void *), void *with) {
+    long n = atomic_fetch_add(&calls, 1) + 1;
+    if (n == kill_at) {
+        if (before && n % 2) before(with);
+        kill(getpid(), SIGKILL);
+        for (;;) pause();
+    }
+    if (fail_from > 0 && n >= fail_from) {
+        errno = EIO;
+        return 1;
+    }
+    return 0;
 }
 
 /* Gives what stands at `path` a second name, so that its end can be taken back. */
@@ -87,7 +98,7 @@ int open64(const char *path, int flags, ...) {
     mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
     va_end(args);
     if (!ours(path)) return REAL(open64)(path, flags, mode);
-    call();
+    if (call(0, 0)) return -1;
     int existed = access(path, F_OK) == 0;
     int fd = REAL(open64)(path, flags, mode);
     struct stat st;
@@ -96,16 +107,26 @@ int open64(const char *path, int flags, ...) {
     return fd;
 }
 
+struct writing {
+    int fd;
+    const void *buf;
+    size_t size;
+    off64_t offset;
+};
+
+static void write_half(void *with) {
+    struct writing *w = with;
+    REAL(pwrite64)(w->fd, w->buf, w->size / 2, w->offset);
+}
+
 ssize_t pwrite64(int fd, const void *buf, size_t size, off64_t offset) {
-    if (dies_now()) {
-        if (kill_at % 2) REAL(pwrite64)(fd, buf, size / 2, offset);
-        kill(getpid(), SIGKILL);
-    }
+    struct writing writing = {fd, buf, size, offset};
+    if (call(write_half, &writing)) return -1;
     return REAL(pwrite64)(fd, buf, size, offset);
 }
 
 static int synced(int fd, int (*real)(int)) {
-    call();
+    if (call(0, 0)) return -1;
     struct stat st;
     if (notes < 0 || fstat(fd, &st) != 0) return real(fd);
     if (S_ISREG(st.st_mode) && atomic_fetch_add(&syncs, 1) >= lie_after && lie_after >= 0) return 0;
@@ -125,13 +146,13 @@ int fdatasync(int fd) { return synced(fd, REAL(fdatasync)); }
 int fsync(int fd) { return synced(fd, REAL(fsync)); }
 
 int ftruncate64(int fd, off64_t length) {
-    call();
+    if (call(0, 0)) return -1;
     return REAL(ftruncate64)(fd, length);
 }
 
 int rename(const char *from, const char *to) {
     if (!ours(to)) return REAL(rename)(from, to);
-    call();
+    if (call(0, 0)) return -1;
     long number = keep(to);
     int result = REAL(rename)(from, to);
     if (result == 0) note("R %ld %s %s\n", number, from, to);
@@ -140,7 +161,7 @@ int rename(const char *from, const char *to) {
 
 int unlink(const char *path) {
     if (!ours(path)) return REAL(unlink)(path);
-    call();
+    if (call(0, 0)) return -1;
     long number = keep(path);
     int result = REAL(unlink)(path);
     if (result == 0) note("U %ld %s\n", number, path);
@@ -148,7 +169,7 @@ int unlink(const char *path) {
 }
 
 int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags) {
-    call();
+    if (call(0, 0)) return -1;
     int result = REAL(linkat)(from_dir, from, to_dir, to, flags);
     if (result == 0 && ours(to)) note("L %s\n", to);
     return result;
