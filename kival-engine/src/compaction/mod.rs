@@ -154,7 +154,8 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // A merge that waits for an answer sees its channel closed, and ends.
+        // A merge that waits for an answer sees its channel closed, and ends; a question put off has one too.
+        self.deferred = None;
         let (_, closed) = sync_channel(0);
         self.questions = closed;
         self.go = None;
@@ -553,5 +554,32 @@ impl Engine {
             return;
         }
         self.segments.remove(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::RecvTimeoutError;
+
+    #[test]
+    fn a_merge_whose_question_was_put_off_does_not_keep_the_store_from_closing() {
+        let (answer, answered) = sync_channel::<()>(1);
+        let (_merge, questions) = sync_channel(2);
+        // It waits as a merge does, but not for ever, so that the test can fail.
+        let wait = move || {
+            assert_eq!(answered.recv_timeout(Duration::from_secs(10)), Err(RecvTimeoutError::Disconnected))
+        };
+        let merge = std::thread::spawn(wait);
+        let (ended, end) = sync_channel(1);
+        let thread = std::thread::spawn(move || ended.send(merge.join().is_ok()).expect("the test waits"));
+        drop(Running {
+            deferred: Some(Question::Release(Vec::new(), answer)),
+            questions,
+            go: None,
+            stop: Arc::default(),
+            thread: Some(thread),
+        });
+        assert_eq!(end.recv(), Ok(true), "the merge was told to end");
     }
 }
