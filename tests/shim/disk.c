@@ -63,8 +63,13 @@ static void note(const char *format, ...) {
     if (write(notes, line, length) != length) abort();
 }
 
+/* Whether a path names a file in the data directory itself. What stands in directories below it (backups) is let
+ * be: they are made and removed by calls that are not seen here. */
 static int ours(const char *path) {
-    return notes >= 0 && strncmp(path, data, strlen(data)) == 0;
+    size_t length = strlen(data);
+    if (notes < 0 || strncmp(path, data, length) != 0) return 0;
+    const char *name = path + length + strspn(path + length, "/");
+    return !strchr(name, '/');
 }
 
 /* Counts a call. Whether it fails; it does not come back from the one at which the process dies. `before` is what
