@@ -83,7 +83,10 @@ fn the_newest_stay_and_nothing_else_is_touched() {
     let (store, fs) = Store::in_memory();
     let (mut engine, _) = store.open();
     fs.create_dir(&backups().join("2020-01-01T00-00-00Z")).unwrap();
-    fs.create_dir(&backups().join("2020-01-01T00-00-00Z.tmp")).unwrap();
+    let id = manifest(&fs).store;
+    let rests =
+        [format!("2020-01-01T00-00-00Z.{id:016x}.tmp"), format!("2020-01-01T00-00-00Z.{:016x}.tmp", !id)];
+    rests.iter().for_each(|name| fs.create_dir(&backups().join(name)).unwrap());
     fs.create_dir(&backups().join("mine")).unwrap();
     common::write(&fs, &backups().join("mine/notes"), b"kept");
     for second in 0..4u64 {
@@ -95,8 +98,9 @@ fn the_newest_stay_and_nothing_else_is_touched() {
         assert_eq!(engine.backups().failure, None);
     }
     let left = names(&fs, &backups());
-    let stay = ["2001-09-09T01-46-41Z", "2001-09-09T01-46-41Z-002", "2020-01-01T00-00-00Z", "mine"];
-    assert_eq!(left, stay, "an empty directory of such a name is not ours; its half-made one is");
+    let stay =
+        ["2001-09-09T01-46-41Z", "2001-09-09T01-46-41Z-002", "2020-01-01T00-00-00Z", &rests[1], "mine"];
+    assert_eq!(left, stay, "an empty directory of such a name is not ours, a half-made one of our store is");
     assert_eq!(engine.backups().made, 4);
 }
 
@@ -117,4 +121,55 @@ fn another_file_system_is_refused_with_a_hint_and_nothing_stays_behind() {
     back_up(&store, &mut engine, 3);
     assert_eq!(engine.backups().failure, None, "the next one works");
     assert_eq!(bytes(&fs), unharmed);
+}
+
+#[test]
+fn a_clock_that_was_set_back_takes_nothing_from_the_newest() {
+    let (store, _) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    for time in [3, 2, 1] {
+        store.clock.set(time * 1_000_000_000_000);
+        engine.tick();
+        back_up(&store, &mut engine, 2);
+        assert_eq!(engine.backups().failure, None);
+        let newest = engine.backups().newest.clone().unwrap();
+        at(&store, newest.dir).open();
+    }
+}
+
+#[test]
+fn a_backup_for_which_the_log_cannot_be_closed_ends() {
+    let (store, fs) = Store::in_memory();
+    let faults = Faults::on(&fs);
+    let store = store.on(Arc::new(faults.clone()));
+    let (mut engine, _) = store.open();
+    engine.put(0, b"k", b"v", 0).unwrap();
+    engine.commit().unwrap();
+    faults.hook().fail(Fault::Create(".seg"), 5);
+    back_up(&store, &mut engine, 3);
+    assert!(engine.backups().failure.as_ref().is_some_and(|failure| failure.contains("could not be closed")));
+    store.clock.set(1_010_000);
+    engine.tick();
+    back_up(&store, &mut engine, 3);
+    assert_eq!(engine.backups().failure, None, "the next one works");
+}
+
+#[test]
+fn a_store_that_was_repaired_can_be_backed_up_and_no_number_comes_twice() {
+    let (store, fs) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    engine.put(0, b"k", b"v", 0).unwrap();
+    engine.commit().unwrap();
+    engine.close().unwrap();
+    // As a repair leaves it that could not tell what was lost.
+    let mut lossy = manifest(&fs);
+    lossy.sequence_limit += 100;
+    lossy.restore_floor = lossy.sequence_limit;
+    common::write(&fs, &path("MANIFEST"), &lossy.encode());
+    let (mut engine, _) = store.open();
+    back_up(&store, &mut engine, 3);
+    assert_eq!(engine.backups().failure, None);
+    let dir = engine.backups().newest.clone().unwrap().dir;
+    let next = at(&store, dir).open().0.put(0, b"k", b"w", 0).unwrap();
+    assert!(next > lossy.sequence_limit);
 }

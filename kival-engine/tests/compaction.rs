@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ENOSPC, Fault, Faults, Store, groups, manifest, records};
+use common::{ENOSPC, Fault, Faults, Store, groups, manifest, records, segment_path};
 use kival_engine::format::record::Kind;
 use kival_engine::fs::hook::{Call, Hook, HookFs, Op, Verdict};
 use kival_engine::fs::{FileSystem, MemoryFs};
@@ -314,4 +314,31 @@ fn small_files_are_put_together() {
     assert_eq!(engine.stats().compaction.reason, Some(Reason::SmallFiles));
     engine.close().unwrap();
     assert_eq!(manifest(&fs).segments.len(), 1);
+}
+
+#[test]
+fn a_segment_that_does_not_read_back_is_left_out_by_the_next_merge() {
+    let (store, fs) = Store::in_memory();
+    for n in 0..3u8 {
+        segment(&store, |engine| {
+            live(engine, n, 3);
+            dead(engine, 5);
+        });
+    }
+    let damaged = manifest(&fs).segments[1].id;
+    let (mut engine, _) = store.open();
+    let place = engine.entry(0, &[1, 0]).unwrap().unwrap().place;
+    // The hint is sound, so that nothing shows at the open.
+    let file = fs.open(&segment_path(damaged)).unwrap();
+    file.write_at(b"X", place.offset() + 100).unwrap();
+    assert!(engine.compact());
+    store.settle(&mut engine);
+    assert!(!engine.stats().compaction.last_ok);
+    store.compact(&mut engine);
+    let left: Vec<u64> = manifest(&fs).segments.iter().map(|segment| segment.id).collect();
+    assert!(left.contains(&damaged), "what is damaged stays");
+    assert_eq!(manifest(&fs).segments.iter().filter(|s| s.sealed.is_some() && !s.merged).count(), 1);
+    for key in [[0, 0], [1, 1], [2, 2]] {
+        assert!(engine.get(0, &key).unwrap().is_some());
+    }
 }

@@ -9,6 +9,7 @@ use super::output::{Output, Writer};
 use super::pace::Pace;
 use super::progress::Meter;
 use super::{Candidate, Copied, Question};
+use crate::error::Damage;
 use crate::format::group::{self, Position};
 use crate::format::hint::{self, HintEntry};
 use crate::format::manifest::SegmentEntry;
@@ -112,6 +113,7 @@ fn merge(home: &Home, line: &Line, task: &mut Task) -> io::Result<()> {
     let Task { inputs, target, cut, meter, pace } = task;
     let inputs = &**inputs;
     let mut work = Work {
+        line,
         judge: Judge::new(home, line, inputs, *cut),
         writer: Writer::new(home, inputs, *target, meter),
         meter,
@@ -167,6 +169,7 @@ fn switch(home: &Home, line: &Line, inputs: &[Input], outputs: &[Output], floors
 
 /// A merge at its inputs.
 struct Work<'a> {
+    line: &'a Line,
     judge: Judge<'a>,
     writer: Writer<'a>,
     meter: &'a Meter,
@@ -208,11 +211,10 @@ impl Work<'_> {
     }
 
     fn copy(&mut self, input: &Input) -> io::Result<()> {
-        let damaged = |offset: u64, damage| {
-            io::Error::other(format!("{}: offset {offset}: {damage}", input.path.display()))
+        let header = match read_segment_header(&*input.file, self.store, input.id)? {
+            Ok(header) => header,
+            Err(damage) => return Err(self.refuse(input, 0, damage)),
         };
-        let header =
-            read_segment_header(&*input.file, self.store, input.id)?.map_err(|damage| damaged(0, damage))?;
         Meter::add(&self.meter.read, header.size());
         let first_group = Position { segment: input.id, offset: header.size() };
         let mut scanner = Scanner::new(input.file.clone(), self.store, first_group, input.length, None);
@@ -238,10 +240,17 @@ impl Work<'_> {
                     self.pace.spend(size)?;
                 }
                 Step::End => break,
-                Step::Broken(damage) => return Err(damaged(place.offset, damage)),
+                Step::Broken(damage) => return Err(self.refuse(input, place.offset, damage)),
             }
         }
         Ok(())
+    }
+
+    /// Tells of an input that does not read back, so that the next merge leaves it out.
+    fn refuse(&self, input: &Input, offset: u64, damage: Damage) -> io::Error {
+        // A store that is being closed forgets it, and finds it again.
+        let _ = self.line.tell(Question::Damaged(input.id));
+        io::Error::other(format!("{}: offset {offset}: {damage}", input.path.display()))
     }
 
     fn copy_batch(&mut self, batch: &[Record<'_>], second: u64) -> io::Result<()> {

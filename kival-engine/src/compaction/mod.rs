@@ -100,6 +100,8 @@ pub(crate) enum Question {
     Repoint(u64, Vec<Copied>),
     /// Everything is handed over: forget the inputs. The sender is answered when that is done.
     Release(Vec<u64>, SyncSender<()>),
+    /// This input does not read back: no merge can take it.
+    Damaged(u64),
     /// It is over.
     Ended(Result<(), String>),
 }
@@ -456,6 +458,11 @@ impl Engine {
                     self.release(id);
                 }
                 let _ = answer.send(());
+            }
+            Question::Damaged(id) => {
+                if let Some(slot) = self.segments.slot_of(id) {
+                    self.segments.get_mut(slot).quarantined = true;
+                }
             }
             Question::Ended(result) => self.compactor.ended(result, self.now_ms()),
         }

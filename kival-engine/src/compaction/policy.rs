@@ -156,6 +156,8 @@ pub(crate) fn choose(engine: &Engine) -> Option<(Reason, Vec<u32>)> {
     if policy.percentage == 0 || !policy.window.is_open(engine.now_ms()) {
         return None;
     }
+    // Expiry records whose values are lost are kept, and count for nothing: merged once, they rest.
+    let rests = |merged: bool| merged && !engine.quarantine.is_empty();
     // Asked after every sync: what says "nothing to do" must be cheap.
     let (mut total, mut small, mut wholly_dead, mut many_dead) = (0, 0, false, false);
     let small_size = policy.small_file.min(engine.options.segment_size / 4);
@@ -164,7 +166,7 @@ pub(crate) fn choose(engine: &Engine) -> Option<(Reason, Vec<u32>)> {
         if segment.may_be_merged() {
             small += usize::from(segment.bytes < small_size);
             let dead = segment.bytes.saturating_sub(engine.databases.live_in(slot) + segment.kept());
-            wholly_dead |= dead > 0 && dead + segment.kept() == segment.bytes;
+            wholly_dead |= dead > 0 && dead + segment.kept() == segment.bytes && !rests(segment.merged);
             many_dead |= policy.dead_bytes > 0 && dead >= policy.dead_bytes;
         }
     }
@@ -181,7 +183,9 @@ pub(crate) fn choose(engine: &Engine) -> Option<(Reason, Vec<u32>)> {
     if total < policy.min_size {
         return None;
     }
-    if wholly_dead && let Some(chosen) = slots(Reason::WhollyDead, &|c| c.live == 0 && c.dead() > 0) {
+    let is_wholly_dead =
+        |c: &Choice| c.live == 0 && c.dead() > 0 && !rests(engine.segments.get(c.slot).merged);
+    if wholly_dead && let Some(chosen) = slots(Reason::WhollyDead, &is_wholly_dead) {
         return Some(chosen);
     }
     let live = engine.databases.live_bytes();

@@ -39,6 +39,8 @@ pub(crate) struct Pending {
     upto: u64,
     asked: bool,
     began_ms: u64,
+    /// The restore floor at the request.
+    floor: u64,
 }
 
 /// The engine's side of backups.
@@ -63,7 +65,8 @@ impl Engine {
         }
         // What this turn has staged belongs to it: it is committed before the active segment is closed.
         let upto = self.last_sequence();
-        let pending = Pending { into, keep: keep.max(1), upto, asked: false, began_ms: self.now_ms };
+        let floor = self.home.manifest.get().restore_floor;
+        let pending = Pending { into, keep: keep.max(1), upto, asked: false, began_ms: self.now_ms, floor };
         self.backups.pending = Some(pending);
         self.backups.status.running = true;
         (self.options.waker)();
@@ -97,7 +100,16 @@ impl Engine {
         }
         if let Some(pending) = &mut self.backups.pending {
             pending.asked = true;
-            self.keeper.ask(Job::Backup { into: pending.into.clone(), keep: pending.keep });
+            let (into, keep, floor) = (pending.into.clone(), pending.keep, pending.floor);
+            self.keeper.ask(Job::Backup { into, keep, floor });
+        }
+    }
+
+    /// A segment could not be prepared or sealed: a backup that waits for that ends, and merges go on. On a
+    /// full disk one of them may be what makes room.
+    pub(super) fn give_up_backup(&mut self, cause: &str) {
+        if self.backups.pending.as_ref().is_some_and(|pending| !pending.asked) {
+            self.end_backup(Err(format!("the log could not be closed up to here: {cause}")));
         }
     }
 

@@ -411,6 +411,9 @@ impl Engine {
                     tracing::error!(%cause, ?job, "housekeeping failed; it will be tried again");
                 }
                 self.retry_ms = self.now_ms + RETRY_AFTER;
+                if matches!(job, Job::Prepare | Job::Seal { .. }) {
+                    self.give_up_backup(&cause);
+                }
                 match job {
                     Job::Prepare => self.prepare = Prepare::Idle,
                     Job::RaiseLimit(_) => self.limit_asked = false,

@@ -16,8 +16,6 @@ use std::path::{Path, PathBuf};
 
 /// A generation's name, as a time is written.
 const NAME: &str = "%Y-%m-%dT%H-%M-%SZ";
-/// What a generation ends with while it is made, or removed.
-const UNFINISHED: &str = ".tmp";
 /// Most generations of one second.
 const MOST_A_SECOND: u32 = 1000;
 
@@ -37,19 +35,24 @@ pub struct Backup {
 }
 
 /// Makes a generation in `into` of all that is sealed, and removes those beyond the newest `keep`.
-pub(super) fn make(home: &Home, into: &Path, keep: usize) -> io::Result<Backup> {
+///
+/// `floor` was the restore floor when no merge could exchange segments any more.
+pub(super) fn make(home: &Home, into: &Path, keep: usize, floor: u64) -> io::Result<Backup> {
     let fs = &*home.fs;
     fs.create_dir(into)?;
+    if let Some(parent) = into.parent() {
+        fs.sync_dir(parent)?;
+    }
     for name in fs.list(into)? {
-        // What an interrupted backup left.
-        if name.strip_suffix(UNFINISHED).is_some_and(is_generation) {
+        // What an interrupted backup of this store left; another's may be at work.
+        if name.strip_suffix(&unfinished(home)).is_some_and(is_generation) {
             remove(home, &into.join(name))?;
         }
     }
     let time_ms = home.clock.now_ms();
     let name = free_name(home, into, time_ms)?;
-    let (dir, beside) = (into.join(&name), into.join(name + UNFINISHED));
-    let made = fill(home, &beside).and_then(|manifest| {
+    let (dir, beside) = (into.join(&name), into.join(name.clone() + &unfinished(home)));
+    let made = fill(home, &beside, floor).and_then(|manifest| {
         fs.sync_dir(&beside)?;
         fs.rename(&beside, &dir)?;
         fs.sync_dir(into)?;
@@ -60,7 +63,7 @@ pub(super) fn make(home: &Home, into: &Path, keep: usize) -> io::Result<Backup> 
         let _ = remove(home, &beside);
         explain(error, into)
     })?;
-    if let Err(error) = prune(home, into, keep) {
+    if let Err(error) = prune(home, into, &name, keep) {
         tracing::warn!(%error, dir = %into.display(), "older backups could not be removed");
     }
     Ok(Backup {
@@ -70,6 +73,11 @@ pub(super) fn make(home: &Home, into: &Path, keep: usize) -> io::Result<Backup> 
         bytes: manifest.segments.iter().filter_map(|entry| entry.sealed).map(|sealed| sealed.length).sum(),
         time_ms,
     })
+}
+
+/// What the name of a generation of this store ends with while it is made, or removed.
+fn unfinished(home: &Home) -> String {
+    format!(".{:016x}.tmp", home.store)
 }
 
 fn explain(error: io::Error, into: &Path) -> io::Error {
@@ -107,16 +115,15 @@ fn is_generation(name: &str) -> bool {
 }
 
 /// Links all that is sealed into the new directory `dir`.
-fn fill(home: &Home, dir: &Path) -> io::Result<Manifest> {
+fn fill(home: &Home, dir: &Path, floor: u64) -> io::Result<Manifest> {
     let fs = &*home.fs;
     let mut manifest = home.manifest.get();
     // The engine lets no merge exchange or remove segments until this job is done.
     manifest.segments.retain(|entry| entry.sealed.is_some());
-    if manifest.restore_floor > manifest.chain {
+    if manifest.restore_floor > manifest.chain.max(floor) {
         return Err(io::Error::other("something that superseded a record is not sealed yet"));
     }
     manifest.incarnation = random_u64();
-    manifest.sequence_limit = manifest.chain;
     manifest.watermark = Position::default();
     fs.create_dir(dir)?;
     for entry in &manifest.segments {
@@ -133,17 +140,19 @@ fn fill(home: &Home, dir: &Path) -> io::Result<Manifest> {
     Ok(manifest)
 }
 
-/// Removes the oldest generations of this store, all but `keep`.
-fn prune(home: &Home, into: &Path, keep: usize) -> io::Result<()> {
-    let mut names: Vec<String> = home.fs.list(into)?.into_iter().filter(|name| is_generation(name)).collect();
+/// Removes the oldest generations of this store, all but `keep`, and not the `newest`, whatever its name: the
+/// clock may have been set back.
+fn prune(home: &Home, into: &Path, newest: &str, keep: usize) -> io::Result<()> {
+    let others = home.fs.list(into)?.into_iter().filter(|name| is_generation(name) && name != newest);
+    let mut names: Vec<String> = others.collect();
     names.sort_unstable();
     let ours = |name: &&String| {
         let manifest = manifest_file::read(&*home.fs, &into.join(name));
         manifest.is_ok_and(|manifest| manifest.is_some_and(|manifest| manifest.store == home.store))
     };
     let names: Vec<&String> = names.iter().filter(ours).collect();
-    for name in &names[..names.len().saturating_sub(keep)] {
-        let unfinished = into.join(format!("{name}{UNFINISHED}"));
+    for name in &names[..names.len().saturating_sub(keep - 1)] {
+        let unfinished = into.join(format!("{name}{}", unfinished(home)));
         // It loses its name first: half of a backup must not be taken for one.
         home.fs.rename(&into.join(name), &unfinished)?;
         home.fs.sync_dir(into)?;

@@ -47,7 +47,7 @@ pub(crate) enum Job {
     /// Make the reserve hold this many bytes.
     FillReserve { file: ReserveFile, bytes: u64 },
     /// Link all that is sealed into a new directory, and remove those beyond the newest so many.
-    Backup { into: PathBuf, keep: usize },
+    Backup { into: PathBuf, keep: usize, floor: u64 },
 }
 
 /// What it answers.
@@ -199,7 +199,7 @@ fn do_job(home: &Home, job: &Job) -> io::Result<News> {
             file.fill(home, *bytes)?;
             Ok(News::ReserveFilled { bytes: *bytes })
         }
-        Job::Backup { into, keep } => backup::make(home, into, *keep).map(News::BackedUp),
+        Job::Backup { into, keep, floor } => backup::make(home, into, *keep, *floor).map(News::BackedUp),
     }
 }
 
