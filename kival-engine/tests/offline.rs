@@ -737,3 +737,30 @@ fn inspect_shows_every_structure_and_goes_on_behind_damage() {
     assert_eq!((seen, entries), (total - records.len() as u64, total));
     assert_eq!(damaged, [(segment_path(id), first.at.offset)]);
 }
+
+#[test]
+fn a_repair_that_lost_only_the_past_lets_nobody_restore_it() {
+    let (store, fs) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    let mut turn = |change: &dyn Fn(&mut Engine)| {
+        change(&mut engine);
+        engine.commit().unwrap();
+        engine.last_sequence()
+    };
+    turn(&|engine| drop(engine.put(0, b"k", b"oldest", 0).unwrap()));
+    turn(&|engine| drop(engine.put(0, b"k", b"in between", 0).unwrap()));
+    let then = turn(&|engine| drop(engine.put(0, b"other", b"1", 0).unwrap()));
+    turn(&|engine| drop(engine.put(0, b"k", b"newest", 0).unwrap()));
+    engine.close().unwrap();
+    let id = manifest(&fs).segments[0].id;
+    let bytes = read(&fs, &segment_path(id));
+    let at = bytes.windows(10).position(|window| window == b"in between").unwrap();
+    flip(&fs, &segment_path(id), at as u64);
+    let made = repaired(&fs).expect("there is damage");
+    assert!(made.lost.is_empty() && made.lost_history.is_some());
+    assert!(made.report.contains("Nothing current is lost"), "{}", made.report);
+    assert_eq!(opened(&store, &fs, NEW).get(&(0, b"k".to_vec())).unwrap().0, b"newest");
+    let target = Target::Sequence(then);
+    let back = restore(Arc::new(fs.clone()), Path::new(NEW), Path::new("/back"), target, &mut ());
+    assert!(matches!(back, Err(ToolError::BelowFloor { .. })), "{back:?}");
+}

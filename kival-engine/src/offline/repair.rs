@@ -60,6 +60,9 @@ pub struct Repaired {
     /// The sequence of the map from databases to namespaces, if the newest is lost: flushed keys may be
     /// there again, and databases exchanged.
     pub lost_map: Option<u64>,
+    /// The highest sequence of lost records that later ones have superseded: what is current does not need
+    /// them, but no state before the store's restore floor can be had any more.
+    pub lost_history: Option<u64>,
     /// Whether the manifest was made up from the segments.
     pub rebuilt: bool,
     /// All this in words, as it is in the new directory.
@@ -106,6 +109,7 @@ pub fn repair(
         lost: lost.collect(),
         gaps: losses.gaps,
         lost_map: losses.map,
+        lost_history: losses.history,
         rebuilt: found.rebuilt,
         report: String::new(),
     };
@@ -135,6 +139,8 @@ struct Losses {
     keys: HashMap<(u32, Box<[u8]>), Lost>,
     gaps: Vec<Gap>,
     map: Option<u64>,
+    /// The highest of the lost records that a hint knows, superseded or not.
+    history: Option<u64>,
 }
 
 impl Losses {
@@ -156,6 +162,9 @@ impl Losses {
         let saved = saved(judged, place)?;
         for row in hint.rows(place.at.offset..place.end).iter().filter(|row| !saved.has(row.offset)) {
             let sequence = row.header.sequence;
+            if matches!(row.header.kind, Kind::Namespaces | Kind::Value) {
+                self.history = self.history.max(Some(sequence));
+            }
             match row.header.kind {
                 Kind::Namespaces => self.map = self.map.max(Some(sequence)),
                 Kind::Value => {
@@ -236,8 +245,9 @@ impl Losses {
         lost.is_some_and(|lost| record.header.sequence < lost.sequence)
     }
 
-    fn any(&self) -> bool {
-        !self.keys.is_empty() || !self.gaps.is_empty() || self.map.is_some()
+    /// Whether an earlier state would lack something.
+    fn touch_history(&self) -> bool {
+        self.history.is_some() || !self.gaps.is_empty()
     }
 }
 
@@ -299,7 +309,7 @@ fn write(
         sequence_limit: limit,
         // A feed would miss what is lost, and an earlier state would lack it.
         feed_floor: limit,
-        restore_floor: if losses.any() || found.rebuilt { limit } else { old.restore_floor },
+        restore_floor: if losses.touch_history() || found.rebuilt { limit } else { old.restore_floor },
         watermark: Position::default(),
         chain: found.last,
         segments: Vec::new(),

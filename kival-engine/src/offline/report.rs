@@ -55,7 +55,16 @@ fn write_all(out: &mut String, dir: &Path, repaired: &Repaired) -> std::fmt::Res
         && repaired.lost_map.is_none()
         && !repaired.rebuilt
     {
-        writeln!(out, "\nNothing is lost.")?;
+        match repaired.lost_history {
+            Some(_) => {
+                writeln!(
+                    out,
+                    "\nNothing current is lost. Records that later ones had superseded are, so that"
+                )?;
+                writeln!(out, "`restore` cannot go back behind this repair.")?;
+            }
+            None => writeln!(out, "\nNothing is lost.")?,
+        }
     }
     Ok(())
 }
