@@ -264,6 +264,17 @@ fn one_client_under_everysec_has_the_log_synced_once_a_second() {
 }
 
 #[test]
+fn a_write_under_everysec_is_synced_though_its_client_leaves_that_policy_at_once() {
+    let server = start("no");
+    let mut client = server.client();
+    client.write(b"KIVAL DURABILITY everysec\r\nSET k v\r\nKIVAL DURABILITY no\r\n").unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.read(), Value::ok());
+    }
+    everything_is_durable(&mut client);
+}
+
+#[test]
 fn keys_that_expire_under_always_are_synced_within_a_second_too() {
     let server = start("always");
     let mut client = server.client();

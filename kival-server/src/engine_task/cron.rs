@@ -84,7 +84,10 @@ impl EngineTask {
         self.server.durability_changed = false;
         let own = self.clients.iter().filter_map(|session| session.durability);
         let strictest = own.fold(self.server.config.appendfsync, AppendFsync::stricter);
-        self.store.engine().set_sync_policy(sync_policy(strictest));
+        let engine = self.store.engine();
+        engine.set_sync_policy(sync_policy(strictest));
+        // What ran under a stricter policy, in a turn that has left it again, still has its second.
+        engine.request_sync();
     }
 }
 
