@@ -742,15 +742,14 @@ fn inspect_shows_every_structure_and_goes_on_behind_damage() {
 fn a_repair_that_lost_only_the_past_lets_nobody_restore_it() {
     let (store, fs) = Store::in_memory();
     let (mut engine, _) = store.open();
-    let mut turn = |change: &dyn Fn(&mut Engine)| {
-        change(&mut engine);
-        engine.commit().unwrap();
-        engine.last_sequence()
+    let mut put = |key: &[u8], value: &[u8]| {
+        engine.put(0, key, value, 0).unwrap();
+        engine.commit().unwrap()
     };
-    turn(&|engine| drop(engine.put(0, b"k", b"oldest", 0).unwrap()));
-    turn(&|engine| drop(engine.put(0, b"k", b"in between", 0).unwrap()));
-    let then = turn(&|engine| drop(engine.put(0, b"other", b"1", 0).unwrap()));
-    turn(&|engine| drop(engine.put(0, b"k", b"newest", 0).unwrap()));
+    put(b"k", b"oldest");
+    put(b"k", b"in between");
+    let then = put(b"other", b"1");
+    put(b"k", b"newest");
     engine.close().unwrap();
     let id = manifest(&fs).segments[0].id;
     let bytes = read(&fs, &segment_path(id));
