@@ -31,6 +31,8 @@ struct Books {
     capacity: u64,
     /// The largest size that a file may have, if there is one.
     largest: Option<u64>,
+    /// Whether a removed file's bytes stay taken, as where a backup has a link to it.
+    linked: bool,
     /// Bytes that each file takes, by its number.
     taken: HashMap<u64, u64>,
     names: HashMap<PathBuf, u64>,
@@ -55,7 +57,9 @@ impl Books {
     }
 
     fn forget(&mut self, path: &Path) {
-        if let Some(file) = self.names.remove(path) {
+        if let Some(file) = self.names.remove(path)
+            && !self.linked
+        {
             self.taken.remove(&file);
         }
     }
@@ -361,6 +365,44 @@ fn a_disk_full_of_dead_bytes_comes_free_by_itself() {
     later(&store, &mut engine, |engine| engine.stats().reserved_bytes == RESERVED);
     put(&mut engine, "new", 1000).unwrap();
     assert_eq!(engine.key_count(0), 2);
+}
+
+#[test]
+fn a_merge_that_frees_nothing_leaves_the_half_for_deletions_alone() {
+    let (store, disk, mut engine) = store();
+    engine.set_compaction(CompactionPolicy {
+        percentage: 1_000_000,
+        min_size: 1 << 40,
+        ..CompactionPolicy::DEFAULT
+    });
+    let mut keys = 0;
+    while put(&mut engine, &format!("key {keys}"), 500).is_ok() {
+        keys += 1;
+        let _ = put(&mut engine, "always the same", 1000);
+        engine.sync().unwrap();
+        engine.maintain();
+    }
+    disk.fill_up();
+    disk.books.lock().unwrap().linked = true;
+    later(&store, &mut engine, |engine| engine.stats().reserved_bytes < RESERVED);
+    let mut rounds = 0;
+    later(&store, &mut engine, |_| {
+        // Another program takes at once what comes free.
+        rounds += 1;
+        if rounds > 100 {
+            disk.fill_up();
+        }
+        rounds == 200
+    });
+    assert_eq!(engine.stats().reserved_bytes, RESERVED / 2, "only the merge's half was lent");
+    for n in 0..50 {
+        assert!(engine.delete(0, format!("key {n}").as_bytes()).unwrap());
+        engine.commit().unwrap();
+        disk.fill_up();
+    }
+    disk.set_capacity(4 * DISK);
+    later(&store, &mut engine, |engine| !engine.stats().disk_full);
+    assert_eq!(engine.stats().reserved_bytes, RESERVED);
 }
 
 #[test]

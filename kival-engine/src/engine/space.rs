@@ -40,6 +40,9 @@ pub(crate) struct DiskSpace {
     used: u64,
     /// Whether a merge has its half.
     lent: bool,
+    /// Whether that half has been given away since the reserve was last whole: what is left is for small
+    /// records, and no merge gets more.
+    spent: bool,
     /// Whether the last put was refused for want of space.
     refused: bool,
     /// Whether a lack of space for housekeeping has been told.
@@ -64,6 +67,7 @@ impl DiskSpace {
             low: false,
             used: 0,
             lent: false,
+            spent: false,
             refused: false,
             told: false,
         }
@@ -76,8 +80,8 @@ impl DiskSpace {
 
     /// Gives the disk the half that is for merges.
     fn lend(&mut self) {
-        if !self.lent {
-            self.lent = true;
+        if self.target > 0 && !self.spent {
+            (self.lent, self.spent) = (true, true);
             self.become_low();
             self.cut_to(self.held.saturating_sub(self.target / 2));
         }
@@ -115,6 +119,7 @@ impl DiskSpace {
     /// The reserve is whole.
     pub(super) fn filled(&mut self, bytes: u64) {
         (self.held, self.asked, self.lent) = (bytes, false, false);
+        self.spent &= bytes < self.target;
         if self.low && bytes == self.target {
             tracing::warn!("there is room on the disk again: everything is written");
             (self.low, self.used, self.refused) = (false, 0, false);
@@ -183,7 +188,7 @@ impl Engine {
         let step = (self.space.target / RESERVE_STEPS).max(1);
         let record_step = (step / 4).clamp(1, LOW_STEP);
         // What is for a merge is not taken for this.
-        let floor = if self.space.lent { 0 } else { half };
+        let floor = if self.space.spent { 0 } else { half };
         let before = self.active.reserved;
         if self.space.used + (end - before) > half {
             return false;
@@ -227,8 +232,9 @@ impl Engine {
     /// The segments whose merge makes room on a full disk; its copies fit into the half of the reserve that
     /// is lent to it. Where the dead bytes are in the active segment, that is closed.
     pub(crate) fn choose_on_full_disk(&mut self) -> Vec<u32> {
-        if self.space.asked {
-            // The keeper would take back what is lent.
+        // The keeper would take back what is lent; and a merge after which the reserve could not be filled has
+        // freed nothing, as where backups have links to its inputs.
+        if self.space.asked || (self.space.spent && !self.space.lent) {
             return Vec::new();
         }
         let room = self.space.target / 2;
