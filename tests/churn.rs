@@ -2,7 +2,7 @@
 //! garbage does not stay on the disk.
 //!
 //! 100,000 keys in a normal run; the full run is
-//! `KIVAL_CHURN_KEYS=1000000 cargo test --release -p kival-server --test system churn`.
+//! `KIVAL_CHURN_KEYS=1000000 cargo test --profile soak -p kival-server --test system churn`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
