@@ -185,7 +185,8 @@ impl Losses {
         sequences.sort_unstable();
         let sealed = judged.entry.sealed.filter(|_| !judged.entry.merged);
         let (first, last) = match &place.header {
-            Some(header) if !header.merged => {
+            // Where nothing stands the header is that of the group behind.
+            Some(header) if !header.merged && place.end > place.at.offset => {
                 (Some(header.first_sequence), Some(header.first_sequence + u64::from(header.records) - 1))
             }
             _ => (place.before.map(|before| before + 1), None),
