@@ -3,7 +3,8 @@
  * It notes in KIVAL_SHIM_DIR/notes what of the data directory KIVAL_SHIM_DATA is durable, so that after the
  * death of the server tests/support/src/disk.rs can take back the rest:
  *     C inode path    created, or emptied: nothing of it is durable
- *     S inode size    a sync of the file that began when it had this size is done
+ *     W time inode offset size    so much was written there, by this time (of the monotonic clock, in nanoseconds)
+ *     S time inode size    a sync of the file that began at this time, when it had this size, is done
  *     R keep from to  renamed; what stood there before is kept as KIVAL_SHIM_DIR/keep
  *     U keep path     unlinked, and kept
  *     L path          linked
@@ -26,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -112,6 +114,12 @@ int open64(const char *path, int flags, ...) {
     return fd;
 }
 
+static long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
 struct writing {
     int fd;
     const void *buf;
@@ -127,7 +135,11 @@ static void write_half(void *with) {
 ssize_t pwrite64(int fd, const void *buf, size_t size, off64_t offset) {
     struct writing writing = {fd, buf, size, offset};
     if (call(write_half, &writing)) return -1;
-    return REAL(pwrite64)(fd, buf, size, offset);
+    ssize_t written = REAL(pwrite64)(fd, buf, size, offset);
+    struct stat st;
+    if (written > 0 && notes >= 0 && fstat(fd, &st) == 0)
+        note("W %ld %lu %ld %ld\n", now(), (unsigned long)st.st_ino, (long)offset, (long)written);
+    return written;
 }
 
 static int synced(int fd, int (*real)(int)) {
@@ -135,9 +147,10 @@ static int synced(int fd, int (*real)(int)) {
     struct stat st;
     if (notes < 0 || fstat(fd, &st) != 0) return real(fd);
     if (S_ISREG(st.st_mode) && atomic_fetch_add(&syncs, 1) >= lie_after && lie_after >= 0) return 0;
+    long began = now();
     int result = real(fd);
     if (result != 0) return result;
-    if (S_ISREG(st.st_mode)) note("S %lu %ld\n", (unsigned long)st.st_ino, (long)st.st_size);
+    if (S_ISREG(st.st_mode)) note("S %ld %lu %ld\n", began, (unsigned long)st.st_ino, (long)st.st_size);
     if (S_ISDIR(st.st_mode)) {
         char link[64], path[4096];
         snprintf(link, sizeof link, "/proc/self/fd/%d", fd);

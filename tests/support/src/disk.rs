@@ -31,6 +31,18 @@ pub struct LossyDisk {
     library: PathBuf,
 }
 
+/// What is known to be durable of a file that was created.
+#[derive(Default)]
+struct Durable {
+    /// Its size at the last sync.
+    size: u64,
+    /// When that sync began.
+    synced: u64,
+    /// Offset and size of what was written since. What stood there before was zeros, or nothing: the server
+    /// writes into files that it made itself, and over no other bytes.
+    pending: Vec<(u64, u64)>,
+}
+
 /// A change of a directory that no sync of the directory covers yet.
 enum Change {
     Created(PathBuf),
@@ -59,6 +71,7 @@ impl LossyDisk {
 
     /// The server is dead: takes back what no sync covers. Directory changes go in the reverse of their order, down
     /// to a random one; a file's bytes go down to the synced size, or for one file in three to a random size above.
+    /// Below it what was written since the sync is zeros again, or for one file in three some of it.
     ///
     /// # Panics
     /// If the notes cannot be followed.
@@ -70,12 +83,16 @@ impl LossyDisk {
         pending.into_iter().rev().for_each(Change::undo);
         for path in files(&self.data) {
             let meta = path.metadata().expect("a file that was listed");
-            let Some(synced) = durable.get(&meta.ino()).copied() else { continue };
-            if meta.len() > synced {
-                let above = if rng.u8(..3) == 0 { rng.u64(..=meta.len() - synced) } else { 0 };
-                let file = OpenOptions::new().write(true).open(&path).expect("the file can be written");
-                file.set_len(synced + above).expect("the file can be cut");
-                tear(&file, synced, above, rng);
+            let Some(known) = durable.get(&meta.ino()) else { continue };
+            let file = OpenOptions::new().write(true).open(&path).expect("the file can be written");
+            if meta.len() > known.size {
+                let above = if rng.u8(..3) == 0 { rng.u64(..=meta.len() - known.size) } else { 0 };
+                file.set_len(known.size + above).expect("the file can be cut");
+                tear(&file, known.size, known.size + above, 4, rng);
+            }
+            let lost = if rng.u8(..3) == 0 { 2 } else { 1 };
+            for &(offset, size) in &known.pending {
+                tear(&file, offset, (offset + size).min(known.size).min(meta.len()), lost, rng);
             }
         }
         // The power is back: what is on the disk now is on the disk.
@@ -93,22 +110,30 @@ impl LossyDisk {
         fs::create_dir(&self.kept).expect("a directory for the notes");
     }
 
-    /// The synced size of each file that was created, by inode, and what is pending. Entries of directories
+    /// What is durable of each file that was created, by inode, and the changes that are not. Entries of directories
     /// below, where backups are, count as durable: the simulated disk of the engine's tests takes those back.
-    fn read(&self, notes: &str) -> (HashMap<u64, u64>, Vec<Change>) {
-        let mut durable = HashMap::new();
+    fn read(&self, notes: &str) -> (HashMap<u64, Durable>, Vec<Change>) {
+        let mut durable: HashMap<u64, Durable> = HashMap::new();
+        let mut written: Vec<(u64, u64, u64, u64)> = Vec::new();
         let mut pending: Vec<Change> = Vec::new();
         let kept = |number: &str| self.kept.join(number);
         for line in notes.lines() {
             let words: Vec<&str> = line.split(' ').collect();
             match words[..] {
                 ["C", inode, path] => {
-                    durable.insert(number(inode), 0);
+                    durable.insert(number(inode), Durable::default());
+                    written.retain(|(_, other, ..)| *other != number(inode));
                     pending.push(Change::Created(path.into()));
                 }
                 // A file that is older than the notes is durable as it is.
-                ["S", inode, size] => {
-                    durable.entry(number(inode)).and_modify(|synced| *synced = number(size).max(*synced));
+                ["S", began, inode, size] => {
+                    durable.entry(number(inode)).and_modify(|known| {
+                        known.size = number(size).max(known.size);
+                        known.synced = number(began).max(known.synced);
+                    });
+                }
+                ["W", time, inode, offset, size] => {
+                    written.push((number(time), number(inode), number(offset), number(size)));
                 }
                 ["R", keep, from, to] => {
                     pending.push(Change::Renamed { kept: kept(keep), from: from.into(), to: to.into() });
@@ -120,6 +145,11 @@ impl LossyDisk {
             }
         }
         pending.retain(|change| change.path().parent() == Some(&*self.data));
+        for (time, inode, offset, size) in written {
+            if let Some(known) = durable.get_mut(&inode).filter(|known| time > known.synced) {
+                known.pending.push((offset, size));
+            }
+        }
         (durable, pending)
     }
 }
@@ -145,14 +175,12 @@ impl Change {
     }
 }
 
-/// Of what stays above the synced size, some blocks did not reach the disk.
-fn tear(file: &File, synced: u64, above: u64, rng: &mut Rng) {
+/// Of what stood between `at` and `end` one block in `lost` did not reach the disk.
+fn tear(file: &File, mut at: u64, end: u64, lost: u8, rng: &mut Rng) {
     const BLOCK: u64 = 512;
-    let end = synced + above;
-    let mut at = synced;
     while at < end {
         let next = ((at / BLOCK + 1) * BLOCK).min(end);
-        if rng.u8(..4) == 0 {
+        if rng.u8(..lost) == 0 {
             let zeros = vec![0; (next - at) as usize];
             file.write_all_at(&zeros, at).expect("the file can be written");
         }
