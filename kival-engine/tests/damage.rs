@@ -63,9 +63,8 @@ fn append(store: &Store, fs: &MemoryFs, engine: &mut Engine, size: u64, states: 
         states.push(state.clone());
     }
     let segment = manifest(fs).segments.last().unwrap().id;
-    let file = fs.open(&segment_path(segment)).unwrap();
     let mut turn = 0;
-    while file.len().unwrap() < size {
+    while engine.segments().last().unwrap().bytes < size {
         for part in 0..=turn % 4 {
             let number = (turn * 7 + part * 3) % 20;
             let size = (turn * 37 + part * 11) % 160;
@@ -113,6 +112,21 @@ impl History {
         let segment = append(&store, &fs, &mut engine, size, &mut states);
         drop(engine);
         History::of(store, &fs, segment, states)
+    }
+
+    /// A log of `size` bytes in one segment with a runway behind it, of at most as many; then a crash.
+    fn with_runway(size: u64) -> History {
+        let (mut store, fs) = Store::in_memory();
+        // Space is reserved, and so zeros are written, up to a quarter of it at a time.
+        store.options.segment_size = 4 * size;
+        store.options.runway_syncs = 1;
+        let mut states = Vec::new();
+        let mut engine = store.open().0;
+        let segment = append(&store, &fs, &mut engine, size - size / 8, &mut states);
+        drop(engine);
+        let history = History::of(store, &fs, segment, states);
+        assert_eq!(history.bytes.len() as u64, size);
+        history
     }
 
     /// The same, closed.
@@ -177,7 +191,9 @@ impl History {
             let damage = if offset < 8 { Damage::Magic } else { Damage::Checksum };
             return Outcome::Refused(corruption(0, damage));
         }
-        let hit = self.groups.iter().position(|group| offset < History::end(group)).unwrap();
+        let Some(hit) = self.groups.iter().position(|group| offset < History::end(group)) else {
+            return Outcome::Holds(self.last(), self.groups.last().map(History::end));
+        };
         let start = self.groups[hit].at.offset;
         // A header that is damaged itself does not speak any more.
         let in_header = offset < start + group::HEADER as u64;
@@ -247,16 +263,32 @@ fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
     damaged
 }
 
+/// What is left of a log that was cut.
+#[derive(Clone, Copy, PartialEq)]
+enum Left {
+    /// Its first bytes.
+    Prefix,
+    /// Zeros for the others: what was appended into a runway and did not reach the disk.
+    Zeros,
+}
+
 /// The last segment's log cut at these offsets is its whole groups.
-fn check_prefixes(history: &History, cuts: &[usize]) {
+fn check_prefixes(history: &History, cuts: &[usize], left: Left) {
     in_parallel(cuts.len(), |index| {
         let cut = cuts[index];
-        let whole = history.groups.iter().filter(|group| History::end(group) <= cut as u64).count();
+        let mut bytes = history.bytes[..cut].to_vec();
+        if left == Left::Zeros {
+            bytes.resize(history.bytes.len(), 0);
+        }
+        let ends = history.groups.iter().map(|group| History::end(group) as usize);
+        // What was cut off a value may have been zeros, too.
+        let whole = ends.take_while(|&end| bytes.get(..end) == Some(&history.bytes[..end])).count();
         let end = if whole == 0 { HEAD } else { History::end(&history.groups[whole - 1]) };
-        let (store, _) = history.with(&segment_path(history.segment), &history.bytes[..cut]);
+        let (store, _) = history.with(&segment_path(history.segment), &bytes);
         let (mut engine, report) = store.open();
         assert_eq!(contents(&mut engine), history.states[whole], "cut at {cut}");
-        let tail = cut as u64 - end;
+        let tail =
+            bytes[end as usize..].iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1);
         let torn = TornTail { file: segment_path(history.segment), offset: end, bytes: tail };
         assert_eq!(report.torn, if tail == 0 { vec![] } else { vec![torn] }, "cut at {cut}");
     });
@@ -270,19 +302,35 @@ fn every_prefix_of_a_long_log_is_its_whole_groups() {
     let near = |cut: u64| history.groups.iter().any(|group| History::end(group).abs_diff(cut) <= 1);
     let wanted = |cut: &usize| full() || (*cut as u64 + start).is_multiple_of(8) || near(*cut as u64);
     let cuts: Vec<usize> = (HEAD as usize..=history.bytes.len()).filter(wanted).collect();
-    check_prefixes(&history, &cuts);
+    check_prefixes(&history, &cuts, Left::Prefix);
 }
 
 #[test]
 fn every_prefix_of_a_log_behind_sealed_segments_is_its_whole_groups() {
     let history = History::new(12 << 10, 4 << 10);
     assert!(!history.states[0].is_empty());
-    check_prefixes(&history, &(HEAD as usize..=history.bytes.len()).collect::<Vec<_>>());
+    check_prefixes(&history, &(HEAD as usize..=history.bytes.len()).collect::<Vec<_>>(), Left::Prefix);
+}
+
+#[test]
+fn every_prefix_of_a_log_with_a_runway_is_its_whole_groups() {
+    let history = History::with_runway(8 << 10);
+    let cuts: Vec<usize> = (HEAD as usize..=history.bytes.len()).collect();
+    check_prefixes(&history, &cuts, Left::Prefix);
+    check_prefixes(&history, &cuts, Left::Zeros);
+}
+
+#[test]
+fn every_flipped_bit_of_a_log_with_a_runway_is_refused_or_a_torn_tail() {
+    check_flips(&History::with_runway(8 << 10));
 }
 
 #[test]
 fn every_flipped_bit_of_a_log_is_refused_or_a_torn_tail() {
-    let history = History::new(0, 16 << 10);
+    check_flips(&History::new(0, 16 << 10));
+}
+
+fn check_flips(history: &History) {
     let flips = flips(history.bytes.len());
     in_parallel(flips.len(), |index| {
         let bit = flips[index];

@@ -6,7 +6,7 @@ mod common;
 use common::Store;
 use fastrand::Rng;
 use kival_engine::fs::{FileSystem, MemoryFs};
-use kival_engine::{Background, CompactionPolicy, Engine};
+use kival_engine::{Background, CompactionPolicy, Engine, SyncPolicy};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,6 +35,8 @@ fn segment_bytes(fs: &MemoryFs) -> u64 {
 fn check(name: &str, pattern: Pattern) {
     let (mut store, fs) = Store::in_memory();
     store.options.segment_size = SEGMENT;
+    // A runway takes space too.
+    (store.options.sync, store.options.runway_syncs) = (SyncPolicy::Always, 1);
     // Each call of `maintain` is a step of everything beside the writer.
     store.options.background = Background::Lockstep(Arc::new(|_| true));
     // The defaults, with sizes in proportion to the segments.

@@ -158,6 +158,7 @@ fn wait_for_signals(
 }
 
 fn options(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Options {
+    let defaults = Options::new(&config.dir);
     Options {
         fs,
         databases: config.databases,
@@ -171,8 +172,10 @@ fn options(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Optio
         },
         compaction: compaction_policy(config),
         scrub_rate: scrub_rate(config),
+        // Without a disk there is nothing to gain.
+        runway_syncs: if config.in_memory { 0 } else { defaults.runway_syncs },
         waker: Arc::new(move || wake.notify_one()),
-        ..Options::new(&config.dir)
+        ..defaults
     }
 }
 

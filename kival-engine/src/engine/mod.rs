@@ -14,6 +14,7 @@
 //! | `quarantine.rs` | what damage may have taken: which answers cannot be given |
 //! | `databases.rs` | databases, namespaces, live bytes |
 //! | `space.rs` | disk space, and the reserve for a full disk |
+//! | `runway.rs` | zeros ahead of the log, for quick syncs |
 //! | `maintain.rs` | taking in news, expiry, syncs by the clock |
 //! | `scrub.rs` | starting and watching a scrub |
 //! | `stats.rs` | what there is to know about a store |
@@ -25,6 +26,7 @@ mod maintain;
 pub(crate) mod options;
 pub(crate) mod quarantine;
 mod read;
+mod runway;
 pub(crate) mod scrub;
 pub(crate) mod space;
 mod stats;
@@ -51,6 +53,7 @@ use absence::RecentDeletes;
 use databases::Databases;
 use options::Options;
 use quarantine::Quarantine;
+use runway::SyncPace;
 use space::DiskSpace;
 use std::collections::VecDeque;
 use write::Stage;
@@ -82,6 +85,7 @@ pub struct Engine {
     pub(crate) databases: Databases,
     cache: ValueCache,
     active: Active,
+    pace: SyncPace,
     pub(crate) space: DiskSpace,
     stage: Stage,
     /// The next number to be issued.
@@ -140,6 +144,10 @@ struct Active {
     reserved: u64,
     /// Whether the file system can reserve at all.
     can_reserve: bool,
+    /// Up to where zeros were written ahead.
+    runway: u64,
+    /// Whether they can be.
+    can_lay: bool,
     /// Whether the system lets the file grow no more.
     capped: bool,
     /// Earlier segments that hold groups not yet synced.
@@ -211,6 +219,7 @@ impl Engine {
             _lock: opened.lock,
             options,
             active,
+            pace: SyncPace::default(),
             syncer,
             keeper,
             compactor,
@@ -370,6 +379,7 @@ impl Engine {
         self.active.unsynced.clear();
         self.sync_asked = self.last_logged;
         self.last_sync_ms = self.options.clock.steady_ms();
+        self.pace.note_sync(self.last_sync_ms, self.syncer.syncs(), self.options.runway_syncs);
         self.sync_under_way.get_or_insert((self.sync_asked, self.last_sync_ms));
         let upto = crate::log::sync::Mark { sequence: self.last_logged, position: self.log_end };
         self.syncer.request(crate::log::sync::SyncRequest { files, upto });
@@ -469,6 +479,8 @@ impl Active {
             end: header_size,
             reserved: header_size,
             can_reserve: true,
+            runway: header_size,
+            can_lay: true,
             capped: false,
             unsynced: Vec::new(),
         }

@@ -392,6 +392,7 @@ impl Engine {
         if let Err(error) = write_all_at(&*file, &self.stage.bytes, self.active.end) {
             return Err(self.fail_append(&*file, &error));
         }
+        self.pace.note_append(self.stage.bytes.len() as u64);
         self.active.end += self.stage.bytes.len() as u64;
         self.segments.get_mut(self.active.slot).bytes = self.active.end;
         self.log_end = Position { segment: self.active.id, offset: self.active.end };
@@ -399,6 +400,7 @@ impl Engine {
         self.drop_replaced();
         self.quarantine.commit();
         self.stage.clear();
+        self.lay_runway();
         if self.options.sync == super::options::SyncPolicy::Always {
             self.ask_sync();
         }
@@ -411,7 +413,7 @@ impl Engine {
         let staged = self.stage.bytes.len() as u64;
         self.take_turn_back();
         let cut = file.truncate(self.active.end);
-        self.active.reserved = self.active.end;
+        (self.active.reserved, self.active.runway) = (self.active.end, self.active.end);
         let cause = match cut {
             // The rest of the log is as sound as it was: with room it goes on.
             Ok(()) if is_no_space(error) => {

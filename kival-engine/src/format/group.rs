@@ -109,6 +109,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn zeros_are_no_header() {
+        assert!(GroupHeader::decode(&[0; HEADER], 0, Position::default()).is_err());
+    }
+
+    #[test]
     fn every_flipped_bit_and_every_other_place_is_seen() {
         let at = Position { segment: 5, offset: 48 };
         let header = GroupHeader {

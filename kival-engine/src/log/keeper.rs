@@ -234,7 +234,8 @@ pub(crate) fn seal(
     header_size: u64,
     length: u64,
 ) -> io::Result<(Sealed, Tally)> {
-    // Gives back what was reserved. Nothing is lost if a crash undoes it: what counts is the length.
+    // Cuts off the runway and gives back what was reserved. A crash may undo it: what counts is the length that
+    // the manifest knows, and no hint and no backup is made before this.
     file.truncate(length)?;
     let first_group = Position { segment: id, offset: header_size };
     let (summed, tally) =

@@ -34,6 +34,20 @@ pub(crate) fn read_segment_header(
     }))
 }
 
+/// Where a file's bytes end between `from` and `end`, zeros behind them not counted; `from` if all are zeros.
+pub(crate) fn end_of_bytes(file: &dyn File, from: u64, mut end: u64) -> io::Result<u64> {
+    let mut chunk = vec![0; CHUNK.min(end.saturating_sub(from) as usize)];
+    while end > from {
+        let start = end.saturating_sub(CHUNK as u64).max(from);
+        let read = read_full_at(file, &mut chunk[..(end - start) as usize], start)?;
+        if let Some(last) = chunk[..read].iter().rposition(|&byte| byte != 0) {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(from)
+}
+
 /// How a segment began.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Beginning {
@@ -285,4 +299,24 @@ fn check_body(header: &GroupHeader, body: &[u8], previous: Option<u64>) -> Resul
         return Err(Damage::Order);
     }
     Ok(if header.merged { previous } else { Some(lowest + u64::from(count) - 1) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{FileSystem, MemoryFs, write_all_at};
+    use std::path::Path;
+
+    #[test]
+    fn bytes_end_before_the_zeros_however_many_there_are() {
+        let file = MemoryFs::default().create(Path::new("/f")).expect("created");
+        let end = 2 * CHUNK as u64 + 100;
+        write_all_at(&*file, &vec![0; end as usize], 0).expect("written");
+        let found = |from, end| end_of_bytes(&*file, from, end).expect("read");
+        assert_eq!((found(0, end), found(7, end), found(9, 7)), (0, 7, 9));
+        for at in [0, 50, CHUNK as u64, end - 1] {
+            write_all_at(&*file, b"x", at).expect("written");
+            assert_eq!((found(0, end), found(at, end), found(at + 1, end)), (at + 1, at + 1, at + 1));
+        }
+    }
 }

@@ -48,6 +48,7 @@ struct Shared {
     changed: Condvar,
     durable: DurableMark,
     durable_sequence: AtomicU64,
+    syncs: AtomicU64,
     has_failed: AtomicBool,
     waker: Waker,
     lockstep: bool,
@@ -58,7 +59,6 @@ struct State {
     wanted: Option<SyncRequest>,
     failed: Option<String>,
     stop: bool,
-    syncs: u64,
 }
 
 /// The sync thread, or what stands for it in lockstep.
@@ -89,7 +89,7 @@ impl Shared {
     fn serve(&self, request: &SyncRequest) {
         let synced = request.files.iter().try_for_each(|file| file.sync());
         let mut state = self.lock();
-        state.syncs += 1;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         match synced {
             Ok(()) => {
                 self.durable.set(request.upto);
@@ -123,6 +123,7 @@ impl Syncer {
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             durable_sequence: AtomicU64::new(durable.get().sequence),
+            syncs: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
             durable,
             waker,
@@ -178,7 +179,7 @@ impl Syncer {
 
     /// Number of syncs done.
     pub(crate) fn syncs(&self) -> u64 {
-        self.shared.lock().syncs
+        self.shared.syncs.load(Ordering::Relaxed)
     }
 
     /// A handle by which another thread waits.

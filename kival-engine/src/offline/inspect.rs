@@ -12,6 +12,7 @@ use crate::format::manifest::Manifest;
 use crate::format::record::Header;
 use crate::format::segment::{MANIFEST, SegmentHeader, file_name, hint_name, id_of};
 use crate::fs::{File, FileSystem, read_full_at, read_whole};
+use crate::log::scan::end_of_bytes;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +51,13 @@ pub enum Item<'a> {
         offset: u64,
         /// Its size in bytes.
         bytes: u64,
+    },
+    /// Zeros at the end of a segment: room for appends.
+    Zeros {
+        /// Where they begin.
+        offset: u64,
+        /// Where they end.
+        end: u64,
     },
     /// Bytes that are none of these.
     Damage {
@@ -157,9 +165,13 @@ fn inspect_segment(
                 })
             }
             Piece::Break(found) => {
-                let (offset, end) = (found.at.offset, found.end);
+                let offset = found.at.offset;
+                let end = if found.end == len { end_of_bytes(&*file, offset, len)? } else { found.end };
                 let damage = header.as_ref().err().copied().filter(|_| offset == 0).unwrap_or(found.damage);
-                show(path, Item::Damage { offset, end, damage })
+                let damaged = offset == found.end || end > offset;
+                let shown = if damaged { show(path, Item::Damage { offset, end, damage }) } else { Ok(()) };
+                let zeros = Item::Zeros { offset: end, end: found.end };
+                shown.and_then(|()| if end < found.end { show(path, zeros) } else { Ok(()) })
             }
         };
         Ok::<(), Stop>(shown.map_err(ToolError::io("show", path))?)

@@ -123,7 +123,7 @@ pub enum Note {
         file: PathBuf,
         /// Where the log ends in it.
         offset: u64,
-        /// Bytes behind that.
+        /// Bytes behind that, zeros at their end not counted.
         bytes: u64,
     },
     /// A hint that will be made anew from its segment.

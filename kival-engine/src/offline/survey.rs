@@ -13,6 +13,7 @@ use crate::format::group::{GroupHeader, Position};
 use crate::format::manifest::{Manifest, Sealed, SegmentEntry};
 use crate::format::record::{Kind, Record};
 use crate::format::segment::{self, MANIFEST, hint_name};
+use crate::log::scan::end_of_bytes;
 use crate::recovery::Found as Segment;
 use crate::recovery::{strays, tail};
 use std::io;
@@ -232,7 +233,7 @@ impl Surveyor<'_> {
             }
             judged.length = short;
         }
-        self.note_torn_tail(&judged);
+        self.note_torn_tail(&judged)?;
         self.judge(index, &mut judged, hint)?;
         self.survey.segments.push(judged);
         Ok(())
@@ -321,6 +322,11 @@ impl Surveyor<'_> {
                         judged.length = judged.length.min(found.at.offset);
                         return Ok(());
                     }
+                    if self.is_runway(&found, judged, hint.is_some())? {
+                        // Whether records are lost there the next segment tells, by what it chains to.
+                        judged.length = judged.length.min(found.at.offset);
+                        return Ok(());
+                    }
                     if let LogEnd::Watermark { previous, .. } = &mut self.log
                         && !sealed
                     {
@@ -371,12 +377,31 @@ impl Surveyor<'_> {
         Ok(())
     }
 
-    fn note_torn_tail(&mut self, judged: &Judged) {
-        let (offset, len) = (judged.length, judged.opened.len);
-        if judged.entry.sealed.is_none() && len > offset {
-            let file = judged.opened.path.clone();
-            self.survey.notes.push(Note::TornTail { file, offset, bytes: len - offset });
+    /// Whether a broken place is but zeros at the end of a segment that may have been open, and that is not
+    /// known to have held groups there: by its hint, or by a watermark in it.
+    fn is_runway(&self, found: &Break, judged: &Judged, hinted: bool) -> io::Result<bool> {
+        let opened = &judged.opened;
+        let (LogEnd::Watermark { watermark, .. }, Some(file)) = (&self.log, &opened.file) else {
+            return Ok(false);
+        };
+        let known = hinted || (watermark.segment == judged.entry.id && found.at < *watermark);
+        if judged.entry.sealed.is_some() || judged.entry.merged || known || found.end != opened.len {
+            return Ok(false);
         }
+        let begins = found.at.offset;
+        Ok(begins < found.end && end_of_bytes(&**file, begins, found.end)? == begins)
+    }
+
+    fn note_torn_tail(&mut self, judged: &Judged) -> Result<(), ToolError> {
+        let (offset, opened) = (judged.length, &judged.opened);
+        let Some(read) = &opened.file else { return Ok(()) };
+        if judged.entry.sealed.is_none() {
+            let end =
+                end_of_bytes(&**read, offset, opened.len).map_err(ToolError::io("read", &opened.path))?;
+            let (file, bytes) = (opened.path.clone(), end - offset);
+            self.survey.notes.extend((bytes > 0).then_some(Note::TornTail { file, offset, bytes }));
+        }
+        Ok(())
     }
 
     /// Names what is wrong with a segment that has been read.

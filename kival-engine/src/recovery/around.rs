@@ -57,7 +57,7 @@ pub(super) fn measure(home: &Home, open: &[Found]) -> Result<Extent, OpenError> 
         groups: open.iter().map(|_| Vec::new()).collect(),
     };
     walk.all(home, manifest.sequence_limit)?;
-    Ok(walk.extent())
+    walk.extent()
 }
 
 fn items(home: &Home, found: &Found) -> Result<Vec<Item>, OpenError> {
@@ -142,7 +142,7 @@ impl Walk<'_> {
         true
     }
 
-    fn extent(self) -> Extent {
+    fn extent(self) -> Result<Extent, OpenError> {
         let mut extent = Extent { watermark: self.watermark, last_sequence: self.last, ..Extent::default() };
         for (index, found) in self.open.iter().enumerate() {
             let groups = &self.groups[index];
@@ -151,7 +151,7 @@ impl Walk<'_> {
             let mut cut = super::tail::cut(found, end, self.watermark);
             if let Some(past) = lost.iter().map(|lost| lost.offset + 1).max() {
                 let whole = match found.entry.id.cmp(&self.watermark.segment) {
-                    Ordering::Less => found.len,
+                    Ordering::Less => found.end_of_bytes(end)?,
                     Ordering::Equal => self.watermark.offset,
                     Ordering::Greater => 0,
                 };
@@ -164,7 +164,7 @@ impl Walk<'_> {
             extent.damaged.push((!lost.is_empty()).then(|| summary(groups, &lost, cut)));
             extent.cuts.push(cut);
         }
-        extent
+        Ok(extent)
     }
 }
 

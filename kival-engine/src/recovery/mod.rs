@@ -21,7 +21,7 @@ use crate::fs::{File, LockGuard};
 use crate::log::Home;
 use crate::log::keeper::{Prepared, SEQUENCE_RESERVE, create_log_segment};
 use crate::log::manifest_file::{self, ManifestFile};
-use crate::log::scan::{read_beginning, read_segment_header};
+use crate::log::scan::{end_of_bytes, read_beginning, read_segment_header};
 use crate::log::segments::{Held, Segment, SegmentState, Segments};
 use crate::log::sync::{DurableMark, Mark};
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ pub struct TornTail {
     pub file: PathBuf,
     /// Where the log ends in it.
     pub offset: u64,
-    /// How many bytes stand there.
+    /// How many bytes stand there, zeros behind them not counted.
     pub bytes: u64,
 }
 
@@ -83,6 +83,11 @@ impl Found {
 
     fn io(&self, action: &'static str) -> impl FnOnce(std::io::Error) -> OpenError + use<> {
         OpenError::io(action, self.path.clone())
+    }
+
+    /// Where the bytes behind `end` end; what was laid as a runway is none of them.
+    fn end_of_bytes(&self, end: u64) -> Result<u64, OpenError> {
+        end_of_bytes(&*self.file, end, self.len).map_err(self.io("read"))
     }
 
     fn first_group(&self) -> Position {

@@ -56,8 +56,9 @@ pub(super) fn settle(
     }
     let mut torn = Vec::new();
     for (found, &end) in open.iter().zip(&extent.ends) {
-        if found.len > end {
-            let tail = TornTail { file: found.path.clone(), offset: end, bytes: found.len - end };
+        let bytes = found.end_of_bytes(end)? - end;
+        if bytes > 0 {
+            let tail = TornTail { file: found.path.clone(), offset: end, bytes };
             tracing::warn!(
                 file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes,
                 "the log ends in a torn tail: these bytes belong to appends that the crash cut off"

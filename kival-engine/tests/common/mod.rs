@@ -49,7 +49,7 @@ pub struct Store {
 
 impl Store {
     /// A store in `fs` with small segments, whose clock stands at one million, that compacts only when
-    /// asked to and syncs only when told to.
+    /// asked to, syncs only when told to, and lays no runway.
     pub fn new(fs: Arc<dyn FileSystem>) -> Store {
         let (clock, bell) = (ManualClock::new(1_000_000), Bell::default());
         let ring = bell.clone();
@@ -59,6 +59,7 @@ impl Store {
             databases: 4,
             segment_size: 4 << 10,
             sync: SyncPolicy::No,
+            runway_syncs: 0,
             compaction: CompactionPolicy { percentage: 0, min_size: 0, ..CompactionPolicy::default() },
             waker: Arc::new(move || ring.ring()),
             ..Options::new(DIR)

@@ -38,6 +38,8 @@ struct Disk {
     locks: BTreeSet<PathBuf>,
     rng: Rng,
     sabotage: Sabotage,
+    /// Whether space can be reserved on it.
+    reserves: bool,
     /// Calls so far that changed something or made it durable.
     calls: u64,
     /// The call at which the power goes.
@@ -117,6 +119,7 @@ impl SimFs {
             locks: BTreeSet::new(),
             rng: Rng::with_seed(seed),
             sabotage,
+            reserves: seed.is_multiple_of(2),
             calls: 0,
             cut_at: u64::MAX,
             survivors: None,
@@ -190,6 +193,7 @@ impl Disk {
             locks: BTreeSet::new(),
             rng,
             sabotage: self.sabotage,
+            reserves: self.reserves,
             calls: 0,
             cut_at: u64::MAX,
             survivors: None,
@@ -462,7 +466,7 @@ impl File for SimFile {
     }
 
     fn reserve(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        Ok(())
+        if self.fs.disk().reserves { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
     }
 
     fn sync(&self) -> io::Result<()> {

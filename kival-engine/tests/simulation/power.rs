@@ -106,6 +106,18 @@ fn a_merge_that_does_not_wait_for_the_log_is_seen() {
 }
 
 #[test]
+fn many_lives_have_a_runway() {
+    let laid = |seed: &u64| {
+        let mut bench = Bench::new(*seed, Arc::new(SimFs::new(*seed, Sabotage::None)));
+        let ended = one_life(&mut bench);
+        assert!(ended.is_ok(), "nothing is cut");
+        bench.runways > 0
+    };
+    let lives = (0..100).filter(laid).count();
+    assert!(lives > 30, "the simulation has hardly any runways: in {lives} lives of 100");
+}
+
+#[test]
 fn the_same_seed_makes_the_same_calls() {
     let calls = |seed| {
         let disk = SimFs::new(seed, Sabotage::None);

@@ -3,6 +3,7 @@
 use crate::history::{DATABASES, History, State};
 use fastrand::Rng;
 use kival_engine::clock::ManualClock;
+use kival_engine::format::segment::file_name;
 use kival_engine::fs::FileSystem;
 use kival_engine::{Background, CompactionPolicy, Engine, Options, SyncPolicy, Worker, WriteError};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub struct Bench {
     pub state: State,
     /// Backups that were reported, and what they must hold.
     backups: Vec<(PathBuf, State)>,
+    /// Times that zeros were seen ahead of the log.
+    pub runways: u64,
     options: Options,
     puts: u64,
     /// The highest number that was issued, in all lives.
@@ -68,7 +71,8 @@ impl Bench {
             fs,
             clock: Arc::new(clock.clone()),
             databases: DATABASES as u32,
-            segment_size: 4 << 10,
+            segment_size: [4 << 10, 4 << 10, 16 << 10][rng.usize(..3)],
+            runway_syncs: [0, 1, 1, 3][rng.usize(..4)],
             cache_size: [0, 8 << 10][rng.usize(..2)],
             reserved_space: [0, 32 << 10][rng.usize(..2)],
             sync: policy,
@@ -93,6 +97,7 @@ impl Bench {
             faulty: false,
             state: State::default(),
             backups: Vec::new(),
+            runways: 0,
             options,
             puts: 0,
             highest: 0,
@@ -238,8 +243,16 @@ impl Bench {
         Ok(())
     }
 
+    fn note_runway(&mut self, engine: &Engine) {
+        let active = engine.segments().pop().expect("there is always one");
+        let file = self.options.fs.open(&self.options.dir.join(file_name(active.id)));
+        let len = file.and_then(|file| file.len()).unwrap_or_default();
+        self.runways += u64::from(len > active.bytes);
+    }
+
     fn maintain(&mut self, engine: &mut Engine) -> Result<(), End> {
         self.commit(engine)?;
+        self.note_runway(engine);
         let made = engine.backups().made;
         for _ in 0..if self.rng.u8(..6) == 0 { 60 } else { self.rng.u32(1..4) } {
             engine.maintain();

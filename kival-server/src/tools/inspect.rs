@@ -122,6 +122,7 @@ fn json(item: &Item<'_>) -> Value {
         }),
         Item::HintEntry { offset, header, key } => record("hint-entry", offset, header, key),
         Item::Filter { offset, bytes } => json!({ "type": "filter", "offset": offset, "bytes": bytes }),
+        Item::Zeros { offset, end } => json!({ "type": "zeros", "offset": offset, "end": end }),
         Item::Damage { offset, end, damage } => {
             json!({ "type": "damage", "offset": offset, "end": end, "what": damage.to_string() })
         }
@@ -185,6 +186,7 @@ fn text(out: &mut dyn Write, item: &Item<'_>) -> io::Result<()> {
         ),
         Item::HintEntry { offset, header, key } => record_text(out, "hint: ", offset, header, key),
         Item::Filter { offset, bytes } => writeln!(out, "  {offset:>10}  filter of {bytes} bytes"),
+        Item::Zeros { offset, end } => writeln!(out, "  {offset:>10}  zeros to {end}"),
         Item::Damage { offset, end, damage } => writeln!(out, "  {offset:>10}  DAMAGED to {end}: {damage}"),
     }
 }
