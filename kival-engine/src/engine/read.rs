@@ -4,8 +4,9 @@ use super::Engine;
 use crate::error::{Corruption, Damage, ReadError};
 use crate::format::record::{self, HEADER, Kind, Record, record_size};
 use crate::fs::{File, read_full_at};
-use crate::keydir::Entry;
+use crate::keydir::{Entry, WARM};
 use bytes::Bytes;
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -177,6 +178,14 @@ impl Engine {
                 sequence: entry.sequence,
             })),
         }
+    }
+
+    /// Loads into the processor's caches what reading these keys will want. Most of the time of a look-up is spent
+    /// waiting for memory; for several keys at once the waits overlap.
+    pub fn warm(&self, db: u32, keys: &[&[u8]; WARM]) {
+        let sequences = self.databases.spaces[db as usize].keydir.warm(keys);
+        black_box(sequences.iter().fold(0, |loaded, sequence| loaded ^ self.cache.touch_index(*sequence)));
+        black_box(sequences.iter().fold(0, |loaded, sequence| loaded ^ self.cache.touch_value(*sequence)));
     }
 
     /// Holds a value that a [`ColdRead`] has brought, until [`Self::unpin`].

@@ -92,9 +92,10 @@ impl Engine {
         space.enlist(entry.place, record_size(key.len(), value.len()));
         if let Some(before) = &before {
             space.retire_entry(key, before);
-            self.cache.remove(before.sequence);
+            self.cache.replace(before.sequence, staged.sequence, value);
+        } else {
+            self.cache.insert(staged.sequence, value);
         }
-        self.cache.insert(staged.sequence, value);
         self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before });
         Ok(staged.sequence)
     }
@@ -128,7 +129,7 @@ impl Engine {
         let before = space.keydir.remove(key);
         if let Some(before) = &before {
             space.retire_entry(key, before);
-            self.cache.remove(before.sequence);
+            self.cache.retire(before.sequence, before.value_size);
         }
         self.deletes.push(namespace, key, staged.sequence);
         if !self.quarantine.is_empty() {

@@ -167,6 +167,12 @@ impl Bucket {
         None
     }
 
+    /// Loads the slot where a search for the hash begins.
+    #[inline]
+    pub(super) fn touch(&self, hash: u32) -> u64 {
+        self.slots[self.home(hash)]
+    }
+
     /// Adds an entry; false, and nothing changed, if the bucket has to grow or split first.
     pub(super) fn insert(&mut self, slot: Slot) -> bool {
         if self.len() >= limit(self.homes as usize) {

@@ -122,6 +122,12 @@ fn encode_header(entry: &Entry, key_len: usize, flags: u8, bytes: &mut [u8]) {
     }
 }
 
+/// The sequence of the entry at the front of `bytes`.
+#[inline]
+pub(super) fn sequence(bytes: &[u8]) -> u64 {
+    word(bytes, 8) & SEQUENCE_MASK
+}
+
 /// Reads the entry at the front of `bytes`.
 #[inline]
 pub(super) fn decode(bytes: &[u8]) -> Entry {

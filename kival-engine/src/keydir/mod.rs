@@ -24,11 +24,15 @@ use expires::Expires;
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 use std::hash::Hasher;
+use std::hint::black_box;
 use table::{Position, Table};
 
 /// Entries moved out of a sparse page of the arena for each one freed. More than one, for a page
 /// under evacuation is up to half full.
 const EVACUATIONS: usize = 2;
+
+/// Keys that [`Keydir::warm`] takes at a time: about as many loads as a processor has under way.
+pub const WARM: usize = 16;
 
 /// Where a record starts: a segment slot (24 bits, an index into the engine's table of segments,
 /// not a segment id) and an offset in that segment (40 bits), packed into eight bytes.
@@ -163,6 +167,21 @@ impl Keydir {
         if let Some((_, handle)) = self.find(self.hash(key), key) {
             entry::set_access(self.arena.bytes_mut(handle), access);
         }
+    }
+
+    /// Loads into the processor's caches what look-ups of these keys will want, and gives what the sequences of
+    /// their entries seem to be, anything for a key that is not there.
+    ///
+    /// A look-up waits for memory twice, once for the slot and once for the entry. Here no branch depends on what
+    /// is loaded, so that the waits of all keys overlap.
+    #[inline]
+    pub fn warm(&self, keys: &[&[u8]; WARM]) -> [u64; WARM] {
+        let hashes = keys.map(|key| self.hash(key));
+        black_box(hashes.iter().fold(0, |loaded, hash| loaded ^ self.table.touch(*hash)));
+        hashes.map(|hash| match self.table.find(hash, |_| true) {
+            Some((_, handle)) => entry::sequence(self.arena.bytes(handle)),
+            None => 0,
+        })
     }
 
     /// Sets the entry of a key and returns the one it had.

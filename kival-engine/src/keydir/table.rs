@@ -74,6 +74,15 @@ impl Table {
         Some((Position { bucket, slot: slot as u32 }, handle))
     }
 
+    /// Loads the slot where a search for the hash begins; what it gives means nothing.
+    #[inline]
+    pub(super) fn touch(&self, hash: u32) -> u64 {
+        match self.directory.get(self.place(hash)) {
+            Some(bucket) => self.buckets[*bucket as usize].touch(hash),
+            None => 0,
+        }
+    }
+
     /// Points the entry at a position to another handle.
     pub(super) fn repoint(&mut self, position: Position, handle: Handle) {
         self.buckets[position.bucket as usize].repoint(position.slot as usize, handle);

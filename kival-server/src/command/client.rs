@@ -203,7 +203,7 @@ fn lines<'a>(sessions: impl Iterator<Item = &'a Session>) -> Reply {
 fn line(session: &Session) -> String {
     let text = String::from_utf8_lossy;
     let held: usize = session.held.iter().map(|held| held.output.len()).sum();
-    let output = session.mailbox.unsent() + held;
+    let output = session.outbox.unsent() + held;
     let memory = size_of::<Session>() + session.query_bytes + output;
     let flags = match session.parked {
         _ if session.closing => "c",
@@ -235,7 +235,7 @@ fn line(session: &Session) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine_task::mailbox::mailbox;
+    use crate::net::outbox::outbox;
     use crate::resp::{Batch, Protocol};
     use std::collections::VecDeque;
     use std::time::Instant;
@@ -261,7 +261,7 @@ mod tests {
             bytes_in: 0,
             bytes_out: 0,
             closing: false,
-            mailbox: mailbox().0,
+            outbox: outbox(None).0,
             parked: None,
             backlog: VecDeque::new(),
             held: VecDeque::new(),

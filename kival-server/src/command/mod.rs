@@ -29,6 +29,7 @@ pub use context::{Abort, Context, Outcome, Wait, WaitFor};
 pub use row::{Categories, Command, Flags, Group, KeySpec, Keys};
 
 use crate::resp::{Args, ErrorReply};
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -49,7 +50,8 @@ const FAMILIES: &[&[Command]] = &[
     string_set::COMMANDS,
 ];
 
-static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Command>> =
+/// Nobody can add a name that collides, so the quickest hash will do.
+static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Command, FixedState>> =
     LazyLock::new(|| all().map(|command| (command.name.as_bytes(), command)).collect());
 
 /// Longest name of a command, in bytes.

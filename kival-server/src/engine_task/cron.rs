@@ -1,7 +1,6 @@
 //! What happens by the clock: expired keys, idle clients, settings that were changed.
 
 use super::EngineTask;
-use super::mailbox::Outgoing;
 use crate::config::{AppendFsync, Config};
 use crate::limits;
 use crate::server::reserved_space;
@@ -54,7 +53,7 @@ impl EngineTask {
         }
         for session in self.clients.iter() {
             if session.active.elapsed() > timeout && session.has_nothing_waiting() {
-                session.mailbox.send(Outgoing::Close);
+                session.outbox.close();
             }
         }
     }

@@ -5,7 +5,6 @@
 //! more than a second behind. A reply goes by the policy under which its command ran, whatever becomes of
 //! that meanwhile. What a client does not take is limited.
 
-use super::mailbox::Outgoing;
 use super::run::{misconf, write_refusal};
 use super::session::{Held, Session};
 use super::{ClientKey, EngineTask, TurnReply};
@@ -160,18 +159,18 @@ impl EngineTask {
         let Some(session) = self.clients.get_mut(slot) else { return };
         let authenticated = session.authenticated;
         let unsent = if output.is_empty() && batches == 0 {
-            session.mailbox.unsent()
+            session.outbox.unsent()
         } else {
-            session.mailbox.send(Outgoing::Replies { output, batches, authenticated })
+            session.outbox.send(output, batches, authenticated)
         };
         if session.closing && session.held.is_empty() {
-            session.mailbox.send(Outgoing::Close);
+            session.outbox.close();
         }
         let limit = self.server.config.client_output_buffer_limit.normal;
         if session.is_over(limit, unsent) {
             tracing::warn!(client = session.id, addr = %session.addr, unsent,
                 "closing a client that does not read its replies (client-output-buffer-limit)");
-            session.mailbox.send(Outgoing::Kill);
+            session.outbox.kill();
             session.closing = true;
             self.server.counters.output_limit_cuts += 1;
         }

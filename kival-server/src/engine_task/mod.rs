@@ -12,24 +12,24 @@
 //! | `cron.rs` | what happens by the clock |
 //! | `park.rs` | commands that wait |
 //! | `store.rs` | the engine as handlers see it |
+//! | `warm.rs` | loads ahead of what commands will look up |
 //! | `session.rs`, `server_state.rs` | clients and server as handlers see them |
-//! | `mailbox.rs` | the way back to a connection |
 
 pub mod cron;
 mod deliver;
-pub mod mailbox;
 pub mod park;
 mod run;
 pub mod server_state;
 pub mod session;
 pub mod store;
+mod warm;
 
 use crate::config::AppendFsync;
+use crate::net::outbox::Outbox;
 use crate::net::shared::Shared;
 use crate::resp::{Batch, ErrorReply, Output, Reply};
 use deliver::Waiting;
 use kival_engine::ReadError;
-use mailbox::{Mailbox, Outgoing};
 use park::{Parked, ReadResult};
 use server_state::ServerState;
 use session::{Clients, Session, Standing};
@@ -88,7 +88,7 @@ pub enum Event {
         /// The address it connected to.
         laddr: SocketAddr,
         /// Where its replies go.
-        mailbox: Mailbox,
+        outbox: Outbox,
         /// Where its name goes, and whether it counts as authenticated.
         name: oneshot::Sender<(ClientKey, bool)>,
     },
@@ -246,6 +246,7 @@ impl EngineTask {
     }
 
     fn take_requests(&mut self, requests: &mut Vec<Request>) {
+        warm::requests(self.store.engine_ref(), &self.clients, requests);
         for Request { client, said } in requests.drain(..) {
             match said {
                 Said::Batch(batch) => self.take_batch(client, batch),
@@ -274,8 +275,8 @@ impl EngineTask {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Connected { addr, laddr, mailbox, name } => {
-                let client = self.connect(addr, laddr, mailbox);
+            Event::Connected { addr, laddr, outbox, name } => {
+                let client = self.connect(addr, laddr, outbox);
                 let authenticated =
                     self.clients.get(client.slot).is_some_and(|session| session.authenticated);
                 if name.send((client, authenticated)).is_err() {
@@ -288,7 +289,7 @@ impl EngineTask {
         }
     }
 
-    fn connect(&mut self, addr: SocketAddr, laddr: SocketAddr, mailbox: Mailbox) -> ClientKey {
+    fn connect(&mut self, addr: SocketAddr, laddr: SocketAddr, outbox: Outbox) -> ClientKey {
         let id = self.next_id;
         self.next_id += 1;
         let now = Instant::now();
@@ -310,7 +311,7 @@ impl EngineTask {
             bytes_in: 0,
             bytes_out: 0,
             closing: false,
-            mailbox,
+            outbox,
             parked: None,
             backlog: VecDeque::new(),
             last_word: None,
@@ -424,7 +425,7 @@ impl EngineTask {
         session.input_ended = true;
         if matches!(session.parked, Some(Parked::Waiting(_))) {
             session.closing = true;
-            session.mailbox.send(Outgoing::Close);
+            session.outbox.close();
         }
     }
 
@@ -514,7 +515,7 @@ impl EngineTask {
         }
         self.release_held();
         for session in self.clients.iter() {
-            session.mailbox.send(Outgoing::Close);
+            session.outbox.close();
         }
         self.store
     }

@@ -2,10 +2,11 @@
 
 use super::park::{self, Parked};
 use super::session::Session;
-use super::{ClientKey, EngineTask, Event, TURN_BYTES, TurnReply};
+use super::{ClientKey, EngineTask, Event, TURN_BYTES, TurnReply, warm};
 use crate::command::{self, Abort, Command, Context, Flags};
 use crate::config::{AppendFsync, DebugCommand};
 use crate::resp::{Args, Batch, ErrorReply, Output, Reply, encode};
+use kival_engine::keydir::WARM;
 use kival_engine::{ReadError, WriteError};
 use std::time::Instant;
 
@@ -32,6 +33,10 @@ impl EngineTask {
         for index in from..batch.len() {
             if session.closing {
                 break;
+            }
+            // The first was warmed with those of other connections, if it stands alone.
+            if (index - from).is_multiple_of(WARM) && batch.len() > 1 {
+                warm::batch(self.store.engine_ref(), session.db, &batch, index);
             }
             let step = self.run_command(session, client, batch.command(index));
             let dependency = self.store.take_dependency();

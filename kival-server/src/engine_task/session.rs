@@ -2,8 +2,8 @@
 
 use crate::command::{Command, full_name};
 use crate::config::AppendFsync;
-use crate::engine_task::mailbox::Mailbox;
 use crate::engine_task::park::Parked;
+use crate::net::outbox::Outbox;
 use crate::resp::{Batch, ErrorReply, Output, Protocol};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -47,7 +47,7 @@ pub struct Session {
     /// The connection ends when the replies so far have been sent.
     pub closing: bool,
     /// Where its replies go.
-    pub mailbox: Mailbox,
+    pub outbox: Outbox,
     /// Why its next command does not run now.
     pub parked: Option<Parked>,
     /// Requests that wait behind a parked command, each with the index of its next command.

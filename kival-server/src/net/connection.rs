@@ -1,22 +1,31 @@
 //! One connection: bytes in, batches out; replies in, bytes out.
 
+use super::outbox::{OutboxKeeper, Standing, outbox};
 use super::shared::Shared;
-use crate::engine_task::mailbox::{MailboxReader, Outgoing, mailbox};
 use crate::engine_task::{ClientKey, Event, Request, Said};
-use crate::resp::{Codec, Output, ProtocolError};
-use bytes::{Buf, BytesMut};
+use crate::resp::{Codec, ProtocolError};
+use bytes::BytesMut;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::sync::oneshot;
+use tokio_util::io::poll_read_buf;
 
 /// Batches that a connection may have in flight; beyond that its socket is not read.
 const MOST_IN_FLIGHT: u32 = 8;
 /// A connection is not read while this much of its output waits, in bytes.
 const MOST_UNSENT: usize = 1 << 20;
+
+/// Least and most room for a read, in bytes. Small requests in small buffers stay in the processor's
+/// caches; a pipeline wants few reads.
+const LEAST_ROOM: usize = 1 << 10;
+const MOST_ROOM: usize = 64 << 10;
 
 /// The ways to the engine task.
 #[derive(Clone)]
@@ -32,124 +41,137 @@ pub struct Lines {
 struct Connection {
     client: ClientKey,
     lines: Lines,
-    mailbox: MailboxReader,
+    reader: OwnedReadHalf,
+    outbox: OutboxKeeper,
     codec: Codec,
     input: BytesMut,
     /// Room for the next read, in bytes.
     room: usize,
-    output: Output,
-    in_flight: u32,
-    authenticated: bool,
+    /// Requests were left undecoded: too many are in flight.
+    behind: bool,
     /// The client has sent its last.
     read_ended: bool,
     /// What it has sent is not looked at any more: it broke the protocol, or is to go.
     deaf: bool,
-    /// It ends when what it has to write is written.
-    closing: bool,
-    /// The engine task has said its last.
-    mailbox_closed: bool,
+}
+
+/// What a connection can do next.
+enum Next {
+    /// Take in so many bytes that came; none at the end of the stream.
+    Read(usize),
+    /// Decode what came before.
+    Decode,
+    /// End.
+    End,
 }
 
 /// Serves a connection until it ends.
 pub async fn serve(stream: TcpStream, lines: Lines) {
-    if let Some(mut connection) = begin(&stream, lines).await {
+    if let Some(mut connection) = begin(stream, lines).await {
         // A broken socket is a client's good-bye.
-        let _ = connection.run(stream).await;
+        let _ = connection.run().await;
+        connection.outbox.end();
         connection.say(Said::Gone).await;
     }
 }
 
-async fn begin(stream: &TcpStream, lines: Lines) -> Option<Connection> {
+async fn begin(stream: TcpStream, lines: Lines) -> Option<Connection> {
     let (addr, laddr) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
-    let (sender, mailbox) = mailbox();
+    let (reader, writer) = stream.into_split();
+    let (sender, outbox) = outbox(Some(writer));
     let (name, named) = oneshot::channel();
-    lines.events.send(Event::Connected { addr, laddr, mailbox: sender, name }).ok()?;
+    lines.events.send(Event::Connected { addr, laddr, outbox: sender, name }).ok()?;
     let (client, authenticated) = named.await.ok()?;
+    outbox.set_authenticated(authenticated);
     let codec = Codec::new(lines.shared.limits(authenticated));
     Some(Connection {
         client,
         lines,
-        mailbox,
+        reader,
+        outbox,
         codec,
         input: BytesMut::new(),
         room: LEAST_ROOM,
-        output: Output::new(),
-        in_flight: 0,
-        authenticated,
+        behind: false,
         read_ended: false,
         deaf: false,
-        closing: false,
-        mailbox_closed: false,
     })
 }
 
 impl Connection {
-    async fn run(&mut self, mut stream: TcpStream) -> io::Result<()> {
-        let (mut reader, mut writer) = stream.split();
+    async fn run(&mut self) -> io::Result<()> {
         loop {
-            let nothing_to_write = self.output.is_empty();
-            if nothing_to_write && (self.closing || (self.read_ended && self.in_flight == 0)) {
-                return writer.shutdown().await;
-            }
-            let may_read = !self.read_ended
-                && !self.deaf
-                && self.in_flight < self.most_in_flight()
-                && self.output.len() < MOST_UNSENT;
-            tokio::select! {
-                biased;
-                message = self.mailbox.receiver.recv(), if !self.mailbox_closed => match message {
-                    Some(message) => if !self.receive(message).await { return Ok(()) },
-                    // The engine task has ended; what it had said is still to be written.
-                    None => (self.mailbox_closed, self.closing, self.deaf) = (true, true, true),
-                },
-                written = write_some(&mut writer, &mut self.output), if !nothing_to_write => {
-                    self.mailbox.written(written?);
+            match poll_fn(|cx| self.poll_next(cx)).await? {
+                Next::Read(0) => {
+                    self.read_ended = true;
+                    // What it waits for, if only for time, it will never hear.
+                    self.say(Said::Ended).await;
                 }
-                read = read_some(&mut reader, &mut self.input, &mut self.room), if may_read => {
-                    if read? == 0 {
-                        self.read_ended = true;
-                        // What it waits for, if only for time, it will never hear.
-                        self.say(Said::Ended).await;
-                    } else {
-                        self.decode().await;
-                    }
-                }
+                Next::Read(_) | Next::Decode => self.decode().await,
+                Next::End => return Ok(()),
             }
         }
     }
 
-    /// Takes what the engine task says, all that is there; `false` if the connection is to end at once.
-    async fn receive(&mut self, message: Outgoing) -> bool {
-        let mut next = Some(message);
-        let mut done = 0;
-        while let Some(message) = next {
-            match message {
-                Outgoing::Replies { output, batches, authenticated } => {
-                    self.output.append(output);
-                    done += batches;
-                    self.authenticated = authenticated;
-                }
-                Outgoing::Close => (self.closing, self.deaf) = (true, true),
-                Outgoing::Kill => return false,
-            }
-            next = self.mailbox.receiver.try_recv().ok();
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        self.outbox.register(cx);
+        if let Poll::Ready(flushed) = self.outbox.poll_flush(cx) {
+            flushed?;
         }
-        self.in_flight -= done.min(self.in_flight);
-        // What came behind a full pipeline, or behind AUTH, can be decoded now.
-        if done > 0 && !self.input.is_empty() && !self.deaf {
-            self.decode().await;
+        let standing = self.outbox.standing_or_stall(|standing| !self.may_read(standing));
+        let all_sent = standing.unsent == 0;
+        let all_said = standing.closing || (self.read_ended && standing.in_flight == 0);
+        if standing.killed || (all_sent && all_said) {
+            return Poll::Ready(Ok(Next::End));
         }
-        true
+        if self.behind && !self.is_deaf(&standing) && standing.in_flight < most_in_flight(&standing) {
+            return Poll::Ready(Ok(Next::Decode));
+        }
+        if !self.may_read(&standing) {
+            return Poll::Pending;
+        }
+        let read = ready!(self.poll_read(cx))?;
+        Poll::Ready(Ok(Next::Read(read)))
+    }
+
+    fn may_read(&self, standing: &Standing) -> bool {
+        !self.read_ended
+            && !self.behind
+            && !self.is_deaf(standing)
+            && standing.in_flight < most_in_flight(standing)
+            && standing.unsent < MOST_UNSENT
+    }
+
+    fn is_deaf(&self, standing: &Standing) -> bool {
+        self.deaf || standing.closing
+    }
+
+    /// Reads once, and fits the room for the next read to what came.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(self.room);
+        let read = ready!(poll_read_buf(Pin::new(&mut self.reader), cx, &mut self.input))?;
+        if read >= self.room {
+            self.room = (self.room * 4).min(MOST_ROOM);
+        } else if read < self.room / 8 {
+            self.room = (self.room / 2).max(LEAST_ROOM);
+        }
+        Poll::Ready(Ok(read))
     }
 
     /// Decodes what was read, and hands the commands over. Until the client is authenticated its commands
     /// go one at a time, since each may change what the next is allowed.
     async fn decode(&mut self) {
-        *self.codec.limits_mut() = self.lines.shared.limits(self.authenticated);
-        while !self.input.is_empty() && self.in_flight < self.most_in_flight() {
+        *self.codec.limits_mut() = self.lines.shared.limits(self.outbox.standing().authenticated);
+        self.behind = false;
+        while !self.input.is_empty() {
+            let standing = self.outbox.standing();
+            if standing.in_flight >= most_in_flight(&standing) {
+                self.behind = true;
+                return;
+            }
             match self.codec.read(&mut self.input) {
                 Ok(Some(batch)) => {
-                    self.in_flight += 1;
+                    self.outbox.sent_batch();
                     self.say(Said::Batch(batch)).await;
                 }
                 Ok(None) => break,
@@ -162,55 +184,28 @@ impl Connection {
         }
     }
 
-    /// Batches that may be in flight. Before authentication it is one: each may change what the next is
-    /// allowed, and nobody unknown may have much waiting.
-    fn most_in_flight(&self) -> u32 {
-        if self.authenticated { MOST_IN_FLIGHT } else { 1 }
-    }
-
     /// Has the error sent behind the replies so far; the engine task then closes the connection.
     async fn break_off(&mut self, error: ProtocolError) {
         self.deaf = true;
         tracing::info!(client = self.client.id, %error, "closing a client");
         self.say(Said::Broke(error.reply())).await;
         // The end of its input does not end it before that answer.
-        self.in_flight += 1;
+        self.outbox.sent_batch();
     }
 
     async fn say(&mut self, said: Said) {
         let request = Request { client: self.client, said };
-        if self.lines.requests.send(request).await.is_err() {
-            // The engine task has ended.
-            (self.closing, self.deaf) = (true, true);
-        }
+        let told = match self.lines.requests.try_send(request) {
+            Err(TrySendError::Full(request)) => self.lines.requests.send(request).await.is_ok(),
+            told => told.is_ok(),
+        };
+        // Else the engine task has ended, and closes its connections.
+        self.deaf |= !told;
     }
 }
 
-/// Least and most room for a read, in bytes. Small requests in small buffers stay in the processor's
-/// caches; a pipeline wants few reads.
-const LEAST_ROOM: usize = 1 << 10;
-const MOST_ROOM: usize = 64 << 10;
-
-/// Reads once, and fits the room for the next read to what came.
-async fn read_some(reader: &mut ReadHalf<'_>, input: &mut BytesMut, room: &mut usize) -> io::Result<usize> {
-    input.reserve(*room);
-    let read = reader.read_buf(input).await?;
-    if read >= *room {
-        *room = (*room * 4).min(MOST_ROOM);
-    } else if read < *room / 8 {
-        *room = (*room / 2).max(LEAST_ROOM);
-    }
-    Ok(read)
-}
-
-/// Writes once; what is in one piece with the plainer call.
-async fn write_some(writer: &mut WriteHalf<'_>, output: &mut Output) -> io::Result<usize> {
-    let before = output.remaining();
-    if output.chunk().len() == before {
-        let written = writer.write(output.chunk()).await?;
-        output.advance(written);
-    } else {
-        writer.write_buf(output).await?;
-    }
-    Ok(before - output.remaining())
+/// Batches that may be in flight. Before authentication it is one: each may change what the next is
+/// allowed, and nobody unknown may have much waiting.
+fn most_in_flight(standing: &Standing) -> u32 {
+    if standing.authenticated { MOST_IN_FLIGHT } else { 1 }
 }

@@ -5,4 +5,5 @@
 
 pub mod connection;
 pub mod listener;
+pub mod outbox;
 pub mod shared;

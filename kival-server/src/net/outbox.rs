@@ -1,0 +1,235 @@
+//! The way out: replies from the engine task to a client's socket.
+//!
+//! What the socket takes goes out at once, from the engine task's own turn: without a pipeline that saves
+//! waking the connection for every reply. The rest waits here for the connection, which is woken when there
+//! is something for it to do.
+
+use crate::resp::Output;
+use atomic_waker::AtomicWaker;
+use bytes::Buf;
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use tokio::net::tcp::OwnedWriteHalf;
+
+/// Replies up to this size, in bytes, are tried from the engine's turn; copying more into the socket would
+/// hold up the turns of others.
+const SENT_AT_ONCE: usize = 64 << 10;
+/// Pieces of one vectored write.
+const PIECES: usize = 64;
+
+/// How a connection stands.
+#[derive(Debug)]
+struct State {
+    /// The socket, until the connection ends.
+    writer: Option<OwnedWriteHalf>,
+    /// What the socket has not taken yet.
+    output: Output,
+    /// Batches that the engine task has not answered yet.
+    in_flight: u32,
+    authenticated: bool,
+    /// Nothing more is to come.
+    closing: bool,
+    /// What waits is not to be sent.
+    killed: bool,
+    /// The connection waits for replies to leave, or for batches to be answered.
+    stalled: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    connection: AtomicWaker,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is valid at every instruction: a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The engine task's end.
+#[derive(Debug)]
+pub struct Outbox(Arc<Shared>);
+
+/// The connection's end.
+#[derive(Debug)]
+pub struct OutboxKeeper(Arc<Shared>);
+
+/// What the connection may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Batches that the engine task has not answered yet.
+    pub in_flight: u32,
+    /// Whether the client is authenticated.
+    pub authenticated: bool,
+    /// Bytes that the socket has not taken yet.
+    pub unsent: usize,
+    /// It is to end when everything is sent.
+    pub closing: bool,
+    /// It is to end at once.
+    pub killed: bool,
+}
+
+/// Makes both ends; without a socket everything waits.
+pub fn outbox(writer: Option<OwnedWriteHalf>) -> (Outbox, OutboxKeeper) {
+    let state = State {
+        writer,
+        output: Output::new(),
+        in_flight: 0,
+        authenticated: false,
+        closing: false,
+        killed: false,
+        stalled: false,
+    };
+    let shared = Arc::new(Shared { state: Mutex::new(state), connection: AtomicWaker::new() });
+    (Outbox(shared.clone()), OutboxKeeper(shared))
+}
+
+impl Outbox {
+    /// Sends replies, which complete `batches`, and gives the bytes that the client has not taken yet. A
+    /// connection that has gone is told nothing.
+    pub fn send(&self, mut output: Output, batches: u32, authenticated: bool) -> usize {
+        let mut state = self.0.lock();
+        if state.killed {
+            return 0;
+        }
+        state.authenticated = authenticated;
+        state.in_flight -= batches.min(state.in_flight);
+        let mut wake = std::mem::take(&mut state.stalled);
+        if !output.is_empty() {
+            if state.output.is_empty() && output.len() <= SENT_AT_ONCE {
+                // A socket that is broken is found so by the connection, which reads it too.
+                let _ = state.write(&mut output);
+            }
+            if !output.is_empty() {
+                wake |= state.output.is_empty();
+                state.output.append(output);
+            }
+        }
+        let unsent = state.output.len();
+        drop(state);
+        if wake {
+            self.0.connection.wake();
+        }
+        unsent
+    }
+
+    /// Ends the connection when everything is sent.
+    pub fn close(&self) {
+        self.0.lock().closing = true;
+        self.0.connection.wake();
+    }
+
+    /// Ends the connection at once.
+    pub fn kill(&self) {
+        let mut state = self.0.lock();
+        state.killed = true;
+        state.output.clear();
+        drop(state);
+        self.0.connection.wake();
+    }
+
+    /// Bytes that the client has not taken yet.
+    pub fn unsent(&self) -> usize {
+        self.0.lock().output.len()
+    }
+}
+
+impl Drop for Outbox {
+    /// The engine task has said its last; it is still to be sent.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl OutboxKeeper {
+    /// Says who the client is taken for, before the first reply.
+    pub fn set_authenticated(&self, authenticated: bool) {
+        self.0.lock().authenticated = authenticated;
+    }
+
+    /// A batch has been handed over.
+    pub fn sent_batch(&self) {
+        self.0.lock().in_flight += 1;
+    }
+
+    /// How the connection stands now.
+    pub fn standing(&self) -> Standing {
+        self.0.lock().standing()
+    }
+
+    /// As [`Self::standing`]; if `stalls` is true of it, the task is woken when it has changed.
+    pub fn standing_or_stall(&self, stalls: impl FnOnce(&Standing) -> bool) -> Standing {
+        let mut state = self.0.lock();
+        let standing = state.standing();
+        state.stalled = stalls(&standing);
+        standing
+    }
+
+    /// Has the task woken when it is to end, and when there is output that the socket has not taken.
+    pub fn register(&self, cx: &Context<'_>) {
+        self.0.connection.register(cx.waker());
+    }
+
+    /// Writes what waits, as far as the socket takes it now.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut state = self.0.lock();
+            let State { writer: Some(writer), output, .. } = &mut *state else {
+                return Poll::Ready(Ok(()));
+            };
+            if output.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(writer.as_ref().poll_write_ready(cx))?;
+            let mut output = std::mem::take(output);
+            let written = state.write(&mut output);
+            state.output = output;
+            written?;
+        }
+    }
+
+    /// Ends the sending.
+    pub fn end(&self) {
+        let mut state = self.0.lock();
+        state.killed = true;
+        state.output.clear();
+        // Its drop shuts the socket down for writing.
+        state.writer = None;
+    }
+}
+
+impl State {
+    fn standing(&self) -> Standing {
+        Standing {
+            in_flight: self.in_flight,
+            authenticated: self.authenticated,
+            unsent: self.output.len(),
+            closing: self.closing,
+            killed: self.killed,
+        }
+    }
+
+    /// Writes once, as much as the socket takes; nothing where it takes nothing now.
+    fn write(&self, output: &mut Output) -> io::Result<()> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let written = if output.chunk().len() == output.remaining() {
+            writer.try_write(output.chunk())
+        } else {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let count = output.chunks_vectored(&mut pieces);
+            writer.try_write_vectored(&pieces[..count])
+        };
+        match written {
+            Ok(written) => output.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
