@@ -3,14 +3,15 @@
 
 mod common;
 
-use common::{ENOSPC, Fault, Faults, Store, groups, manifest, records, segment_path};
+use common::{EIO, ENOSPC, Fault, Faults, Store, groups, manifest, records, segment_path};
 use kival_engine::format::record::Kind;
 use kival_engine::fs::hook::{Call, Hook, HookFs, Op, Verdict};
 use kival_engine::fs::{FileSystem, MemoryFs};
 use kival_engine::{CompactionPolicy, Engine, Reason};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const EAGER: CompactionPolicy = CompactionPolicy { percentage: 1, min_size: 0, ..CompactionPolicy::DEFAULT };
 
@@ -164,7 +165,10 @@ fn a_merge_that_fails_leaves_its_inputs_and_no_rest() {
     let (mut engine, _) = store.open();
     let contents = store.contents(&mut engine);
     // The first merge writes a manifest to have an id issued; the last finds enough of them reserved.
-    for fault in [Fault::Write(".hint.tmp", 10), Fault::Sync(".hint.tmp"), Fault::Create("MANIFEST.tmp")] {
+    let hint = ".hint.tmp";
+    for fault in
+        [Fault::Create(hint), Fault::Write(hint, 10), Fault::Sync(hint), Fault::Create("MANIFEST.tmp")]
+    {
         faults.hook().fail(fault, ENOSPC);
         assert!(engine.compact());
         store.settle(&mut engine);
@@ -341,4 +345,88 @@ fn a_segment_that_does_not_read_back_is_left_out_by_the_next_merge() {
     for key in [[0, 0], [1, 1], [2, 2]] {
         assert!(engine.get(0, &key).unwrap().is_some());
     }
+}
+
+/// Trouble that only the merge thread has, once.
+#[derive(Debug, Clone)]
+struct Trouble {
+    on: (Op, &'static str),
+    panics: bool,
+    armed: Arc<AtomicBool>,
+}
+
+impl Trouble {
+    fn store(self, store: &Store, fs: &MemoryFs) -> Store {
+        store.on(Arc::new(HookFs::new(fs.clone(), self)))
+    }
+}
+
+impl Hook for Trouble {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        let merges = std::thread::current().name() == Some("kival-compact");
+        let meant = merges && call.op == self.on.0 && call.is_on(self.on.1);
+        if !meant || !self.armed.swap(false, Ordering::Relaxed) {
+            return Verdict::Go;
+        }
+        assert!(!self.panics, "a bug in a merge");
+        Verdict::Fail(io::Error::from_raw_os_error(EIO))
+    }
+}
+
+#[test]
+fn a_merge_that_fails_behind_its_exchange_is_made_good_by_the_next() {
+    let (store, fs) = Store::in_memory();
+    segment(&store, |engine| {
+        live(engine, b'l', 5);
+        dead(engine, 5);
+    });
+    // The hint of the output is read again once the manifest names it.
+    let on = (Op::Open, ".hint");
+    let store = Trouble { on, panics: false, armed: Arc::new(true.into()) }.store(&store, &fs);
+    let (mut engine, _) = store.open();
+    let contents = store.contents(&mut engine);
+    let first = manifest(&fs).segments[0].id;
+    assert!(engine.compact());
+    store.settle(&mut engine);
+    assert!(!engine.stats().compaction.last_ok);
+    assert!(!manifest(&fs).segments.iter().any(|segment| segment.id == first), "it was exchanged");
+    assert_eq!(store.contents(&mut engine), contents);
+    engine.set_compaction(EAGER);
+    store.clock.set(1_100_000);
+    engine.tick();
+    store.drive(&mut engine, |engine| {
+        let progress = engine.stats().compaction;
+        assert!(progress.finished < 10, "it merges the same again and again");
+        progress.finished > 0 && !progress.running && !progress.scheduled
+    });
+    assert_eq!(store.contents(&mut engine), contents);
+    let old = fs.open(&segment_path(first)).map(|_| ()).map_err(|error| error.kind());
+    assert_eq!(old, Err(io::ErrorKind::NotFound), "nothing stands in it any more");
+    engine.close().unwrap();
+    assert_eq!(store.contents(&mut store.open().0), contents);
+}
+
+#[test]
+fn a_merge_that_panics_is_one_that_failed() {
+    let (store, fs) = Store::in_memory();
+    segment(&store, |engine| live(engine, b'l', 5));
+    let on = (Op::Create, ".hint.tmp");
+    let store = Trouble { on, panics: true, armed: Arc::new(true.into()) }.store(&store, &fs);
+    let (mut engine, _) = store.open();
+    assert!(engine.compact());
+    store.settle(&mut engine);
+    assert!(!engine.stats().compaction.last_ok);
+    store.compact(&mut engine);
+    assert_eq!(store.contents(&mut engine).len(), 5);
+}
+
+#[test]
+fn one_small_file_alone_is_not_put_together() {
+    let (store, _) = Store::in_memory();
+    segment(&store, |engine| live(engine, b'l', 2));
+    let (mut engine, _) = store.open();
+    engine.set_compaction(CompactionPolicy { percentage: 10_000, small_files: 0, ..EAGER });
+    engine.maintain();
+    store.settle(&mut engine);
+    assert_eq!(engine.stats().compaction.finished, 0);
 }

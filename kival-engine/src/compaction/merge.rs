@@ -22,6 +22,7 @@ use crate::log::scan::{Scanner, Step, read_segment_header};
 use crate::log::segments::Segment;
 use crate::log::sync::Waker;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,7 +105,9 @@ pub(super) struct Task {
 
 /// Runs a merge to its end, and says how it ended.
 pub(super) fn run(home: &Home, line: &Line, mut task: Task) {
-    let result = line.wait_for_turn().and_then(|()| merge(home, line, &mut task));
+    // A panic has been printed. Whoever waits for the merge must hear of its end all the same.
+    let work = AssertUnwindSafe(|| line.wait_for_turn().and_then(|()| merge(home, line, &mut task)));
+    let result = std::panic::catch_unwind(work).unwrap_or_else(|_| Err(io::Error::other("it panicked")));
     // If the engine has gone, nobody asks how it went.
     let _ = line.tell(Question::Ended(result.map_err(|error| error.to_string())));
 }

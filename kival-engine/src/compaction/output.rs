@@ -71,13 +71,17 @@ impl<'a> Writer<'a> {
                 inputs: self.inputs.iter().map(|input| input.id).collect(),
                 merged: true,
             };
-            let file = home.fs.create(&home.dir.join(file_name(id)))?;
-            write_all_at(&*file, &header.encode(), 0)?;
+            let create = || {
+                let file = home.fs.create(&home.dir.join(file_name(id)))?;
+                write_all_at(&*file, &header.encode(), 0)?;
+                Ok((file, HintWriter::create(&*home.fs, &home.dir, home.store, id)?))
+            };
+            let (file, hint) = create().inspect_err(|_: &io::Error| remove_output(home, id))?;
             self.open = Some(OpenOutput {
                 id,
                 file,
                 end: header.size(),
-                hint: HintWriter::create(&*home.fs, &home.dir, home.store, id)?,
+                hint,
                 group: Vec::new(),
                 crcs: Vec::new(),
                 records: 0,

@@ -177,7 +177,8 @@ pub(crate) fn choose(engine: &Engine) -> Option<(Reason, Vec<u32>)> {
     if many_dead && let Some(chosen) = slots(Reason::DeadBytes, &|c| c.dead() >= policy.dead_bytes) {
         return Some(chosen);
     }
-    if small > policy.small_files {
+    // One alone would be put together again and again.
+    if small > policy.small_files.max(1) {
         return slots(Reason::SmallFiles, &|choice| choice.bytes < small_size);
     }
     if total < policy.min_size {

@@ -73,6 +73,8 @@ pub(crate) struct Segment {
     pub(crate) bytes: u64,
     /// It was damaged when the store was opened: no merge reads it, and it stays.
     pub(crate) quarantined: bool,
+    /// A merge has exchanged it in the manifest. No other reads it: its records are in the outputs.
+    pub(crate) exchanged: bool,
     /// Known once it is sealed.
     pub(crate) summary: Sealed,
     /// Known once it is sealed.
@@ -96,6 +98,7 @@ impl Segment {
             merged: false,
             bytes,
             quarantined: false,
+            exchanged: false,
             summary: Sealed::default(),
             tally: Tally::default(),
             held: Held::default(),
@@ -106,7 +109,7 @@ impl Segment {
 
     /// Whether a merge may read it, and remove it.
     pub(crate) fn may_be_merged(&self) -> bool {
-        self.state == SegmentState::Sealed && !self.quarantined
+        self.state == SegmentState::Sealed && !self.quarantined && !self.exchanged
     }
 
     /// Bytes that are not live and that another merge of this segment alone would not free: a merge has
@@ -156,6 +159,14 @@ impl Segments {
     /// The slot of the segment `id`.
     pub(crate) fn slot_of(&self, id: u64) -> Option<u32> {
         self.iter().find(|(_, segment)| segment.id == id).map(|(slot, _)| slot)
+    }
+
+    /// Marks the sealed segments that the manifest does not name any more.
+    pub(crate) fn mark_exchanged(&mut self, is_named: impl Fn(u64) -> bool) {
+        let sealed = self.slots.iter_mut().flatten().filter(|segment| segment.state == SegmentState::Sealed);
+        for segment in sealed {
+            segment.exchanged |= !is_named(segment.id);
+        }
     }
 
     /// Takes a segment out; its slot is free again.

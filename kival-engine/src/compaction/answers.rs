@@ -1,0 +1,237 @@
+//! The engine's side of the conversation: what it answers a merge, a bounded number of questions a turn.
+
+use super::output::Output;
+use super::{Candidate, Copied, Question, Verdict};
+use crate::engine::Engine;
+use crate::engine::options::Worker;
+use crate::format::record::{Kind, record_size};
+use crate::format::segment::hint_name;
+use crate::keydir::Place;
+use crate::log::segments::{Segment, SegmentState};
+use std::sync::mpsc::TryRecvError;
+use std::time::Duration;
+
+/// Questions answered in one call of [`Engine::maintain`].
+const ANSWERS: usize = 4;
+/// The same when the writer outruns the merge.
+const ANSWERS_PRESSED: usize = 32;
+/// How long such a call waits for each question.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// The writer outruns the merge when the dead bytes, beside a segment of room, have this share, in
+/// percent, of what the setting allows.
+const PRESSED_AT: u64 = 70;
+
+impl Engine {
+    /// Answers what the running merge asks; a few questions at a time.
+    pub(crate) fn answer_merge(&mut self) {
+        if self.compactor.running.is_some() {
+            self.compactor.tell();
+        }
+        if self.compactor.lockstep {
+            return self.step_merge();
+        }
+        let pressed = self.outruns_merge();
+        for _ in 0..if pressed { ANSWERS_PRESSED } else { ANSWERS } {
+            let Some(running) = &self.compactor.running else { return };
+            if running.deferred.is_some() {
+                return;
+            }
+            let question = match running.questions.try_recv() {
+                Err(TryRecvError::Empty) if pressed => running.questions.recv_timeout(PATIENCE).ok(),
+                question => question.ok(),
+            };
+            match question {
+                Some(question) => self.answer(question),
+                None if pressed => break,
+                None => return,
+            }
+        }
+        // There may be more: come back after the clients' turn.
+        (self.compactor.waker)();
+    }
+
+    /// In lockstep the merge runs, while the caller waits, until it has its next question.
+    fn step_merge(&mut self) {
+        let Some(running) = &self.compactor.running else { return };
+        if running.deferred.is_some() {
+            return;
+        }
+        if !self.options.background.turn_of(Worker::Merge) {
+            return;
+        }
+        let next = running.go.as_ref().and_then(|go| go.send(()).ok());
+        match next.and_then(|()| running.questions.recv().ok()) {
+            Some(question) => self.answer(question),
+            None => self.answer(Question::Ended(Err("the merge has gone".into()))),
+        }
+    }
+
+    /// Answers the question that waited for a backup.
+    pub(crate) fn resume_merge(&mut self) {
+        let deferred = self.compactor.running.as_mut().and_then(|running| running.deferred.take());
+        if let Some(question) = deferred {
+            self.answer(question);
+        }
+    }
+
+    /// Whether dead bytes have grown far beyond where compaction begins, though a merge runs: then the
+    /// merge gets the greater part of each turn, and clients wait for it.
+    fn outruns_merge(&self) -> bool {
+        let total: u64 = self.segments.iter().map(|(_, segment)| segment.bytes).sum();
+        let live = self.databases.live_bytes();
+        let allowed = u128::from(live) * u128::from(self.options.compaction.percentage) / 100;
+        let dead = total.saturating_sub(live + self.options.segment_size);
+        let limited = self.options.compaction.rate > 0 || self.options.compaction.percentage == 0;
+        !limited && u128::from(dead) * 100 > allowed * u128::from(PRESSED_AT)
+    }
+
+    fn answer(&mut self, question: Question) {
+        // While a backup is under way no segment is exchanged or removed.
+        let exchanges = matches!(question, Question::SyncLog(_) | Question::Release(..));
+        if exchanges && self.is_backing_up() {
+            if let Some(running) = &mut self.compactor.running {
+                running.deferred = Some(question);
+            }
+            return;
+        }
+        // A merge that has ended meanwhile does not need its answer.
+        match question {
+            Question::Judge(candidates, answer) => {
+                let verdicts = candidates.iter().map(|candidate| self.judge(candidate)).collect();
+                let _ = answer.send(verdicts);
+            }
+            Question::SyncLog(answer) => {
+                self.request_sync();
+                let _ = answer.send((self.syncer.waiter(), self.sync_asked));
+            }
+            Question::Adopt(output) => self.adopt(&output),
+            Question::Repoint(output, copies) => self.repoint(output, &copies),
+            Question::Release(inputs, answer) => {
+                for id in inputs {
+                    self.release(id);
+                }
+                let _ = answer.send(());
+            }
+            Question::Damaged(id) => {
+                if let Some(slot) = self.segments.slot_of(id) {
+                    self.segments.get_mut(slot).quarantined = true;
+                }
+            }
+            Question::Ended(result) => {
+                self.compactor.ended(result, self.now_ms());
+                self.forget_exchanged();
+            }
+        }
+    }
+
+    fn judge(&mut self, candidate: &Candidate) -> Verdict {
+        let last = self.last_sequence();
+        let databases = &mut self.databases;
+        if candidate.kind == Kind::Namespaces {
+            return match databases.record {
+                Some((sequence, ..)) if sequence == candidate.sequence => Verdict::Live,
+                newest => Verdict::Dead { superseded_by: newest.map_or(last, |(sequence, ..)| sequence) },
+            };
+        }
+        let Some(space) = databases.of_namespace(candidate.namespace) else {
+            return Verdict::Dead { superseded_by: databases.record.map_or(last, |(sequence, ..)| sequence) };
+        };
+        let entry = space.keydir.get(&candidate.key);
+        match (candidate.kind, entry) {
+            (Kind::Tombstone, Some(entry)) if entry.sequence > candidate.sequence => {
+                Verdict::Dead { superseded_by: entry.sequence }
+            }
+            (Kind::Tombstone, _) => Verdict::Tombstone,
+            // The value that it belongs to may be among what is lost.
+            (Kind::Expiry, None)
+                if self.quarantine.doubts(candidate.namespace, &candidate.key, 0).is_some() =>
+            {
+                Verdict::Live
+            }
+            (_, None) => Verdict::Dead { superseded_by: last },
+            (Kind::Expiry, Some(entry)) => match entry.change {
+                Some(change) if change.sequence == candidate.sequence => Verdict::Live,
+                change => Verdict::Dead {
+                    superseded_by: change.map_or(0, |change| change.sequence).max(entry.sequence),
+                },
+            },
+            (_, Some(entry)) if entry.sequence == candidate.sequence => Verdict::Live,
+            (_, Some(entry)) => Verdict::Dead { superseded_by: entry.sequence },
+        }
+    }
+
+    /// Takes an output into the table of segments.
+    fn adopt(&mut self, output: &Output) {
+        let length = output.summary.length;
+        let mut segment =
+            Segment::new(&self.home.dir, output.id, output.file.clone(), SegmentState::Sealed, length);
+        segment.merged = true;
+        segment.summary = output.summary;
+        (segment.tally, segment.held) = (output.tally, output.held);
+        segment.created_ms = output.created_ms;
+        self.segments.insert(segment);
+        self.segments.mark_exchanged(|id| self.home.manifest.names(id));
+    }
+
+    /// Removes inputs of merges that failed behind their exchange, once nothing stands in them any more.
+    fn forget_exchanged(&mut self) {
+        let empty = |&(slot, segment): &(u32, &Segment)| {
+            segment.exchanged && self.databases.live_in(slot) == 0 && !self.is_backing_up()
+        };
+        let slots: Vec<u32> = self.segments.iter().filter(empty).map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let segment = self.segments.remove(slot);
+            for path in [&*segment.path, &self.home.dir.join(hint_name(segment.id))] {
+                // The manifest does not name it: what stays is removed at the next open.
+                let _ = self.home.fs.remove(path);
+            }
+        }
+    }
+
+    /// Lets entries stand on their copies, those that still stand on the original.
+    fn repoint(&mut self, output: u64, copies: &[Copied]) {
+        let Some(slot) = self.segments.slot_of(output) else { return };
+        for copy in copies {
+            let place = Place::new(slot, copy.offset);
+            let databases = &mut self.databases;
+            if copy.kind == Kind::Namespaces {
+                if let Some((sequence, at, _)) = &mut databases.record
+                    && *sequence == copy.sequence
+                {
+                    *at = place;
+                }
+                continue;
+            }
+            let Some(space) = databases.of_namespace(copy.namespace) else { continue };
+            let mut moved: Option<(Place, u64)> = None;
+            space.keydir.update(&copy.key, |entry| {
+                if copy.kind == Kind::Expiry {
+                    if let Some(change) = entry.change.as_mut().filter(|c| c.sequence == copy.sequence) {
+                        moved = Some((change.place, record_size(copy.key.len(), 0)));
+                        change.place = place;
+                    }
+                } else if entry.sequence == copy.sequence {
+                    moved = Some((entry.place, record_size(copy.key.len(), entry.value_size as usize)));
+                    entry.place = place;
+                }
+            });
+            if let Some((before, bytes)) = moved {
+                space.retire(before, bytes);
+                space.enlist(place, bytes);
+            }
+        }
+    }
+
+    /// Forgets an input; its file is removed by the merge.
+    fn release(&mut self, id: u64) {
+        let Some(slot) = self.segments.slot_of(id) else { return };
+        let left = self.databases.live_in(slot);
+        if left > 0 {
+            // Every entry that stood here was copied: this cannot be. Reads go on from the open file.
+            tracing::error!(segment = id, bytes = left, "a merged segment still holds live records");
+            debug_assert_eq!(left, 0, "a merged segment still holds live records");
+            return;
+        }
+        self.segments.remove(slot);
+    }
+}
