@@ -691,8 +691,41 @@ fn a_damaged_source_is_not_restored_and_nothing_is_overwritten() {
         assert!(matches!(refused, Err(ToolError::Exists { .. })));
         assert_eq!(read(&full, &Path::new(taken).join("file")), b"mine");
     }
-    let inside = restored(&fs, "/store/new", Target::Sequence(9));
-    assert!(matches!(inside, Err(ToolError::Inside { .. })));
+    for inside in ["/store/new", "/other/../store/new", "/store/../store/./new"] {
+        let refused = restored(&fs, inside, Target::Sequence(9));
+        assert!(matches!(refused, Err(ToolError::Inside { .. })), "{inside}: {refused:?}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_into_the_data_directory_is_inside_it() {
+    use kival_engine::fs::RealFs;
+    let root = tempfile::tempdir().unwrap();
+    let (dir, link) = (root.path().join("store"), root.path().join("link"));
+    let (mut engine, _) = Engine::open(kival_engine::Options::new(&dir)).unwrap();
+    engine.put(0, b"key", b"value", 0).unwrap();
+    engine.close().unwrap();
+    std::os::unix::fs::symlink(&dir, &link).unwrap();
+    for (from, to) in [(&dir, link.join("new")), (&link, dir.join("new")), (&dir, dir.join("../store/new"))] {
+        let refused = restore(Arc::new(RealFs), from, &to, Target::Sequence(1), &mut ());
+        assert!(matches!(refused, Err(ToolError::Inside { .. })), "{refused:?}");
+    }
+    let beside = root.path().join("store/../new");
+    restore(Arc::new(RealFs), &link, &beside, Target::Sequence(1), &mut ()).unwrap();
+}
+
+#[test]
+fn a_time_before_the_first_record_is_refused_with_the_earliest() {
+    let (store, fs) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    engine.put(0, b"key", b"value", 0).unwrap();
+    engine.close().unwrap();
+    match restored(&fs, NEW, Target::Time(999_999)) {
+        Err(ToolError::BeforeFirst { sequence: 1, time_ms: 1_000_000 }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(restored(&fs, NEW, Target::Time(1_000_000)).unwrap().sequence, 1);
 }
 
 #[test]

@@ -138,6 +138,10 @@ impl<F: FileSystem, H: Hook + 'static> FileSystem for HookFs<F, H> {
         self.ask(Op::Open, path, || Ok(self.wrap(path, self.inner.open(path)?)))
     }
 
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        self.inner.canonical(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.pass(Op::Rename, to, || self.inner.rename(from, to))
     }

@@ -13,7 +13,7 @@ pub use real::RealFs;
 
 use std::fmt::Debug;
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// A directory tree with files.
@@ -26,6 +26,18 @@ pub trait FileSystem: Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// The one path of something that exists, without links and `..`. Without links by itself, which is
+    /// what the default takes for granted, it needs no look at the tree.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut found = PathBuf::new();
+        for part in std::path::absolute(path)?.components() {
+            match part {
+                Component::ParentDir => drop(found.pop()),
+                part => found.push(part),
+            }
+        }
+        Ok(found)
+    }
     /// Renames a file over another, or a directory to a name that is free, atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives a file a second name, which must be free, on the same file system

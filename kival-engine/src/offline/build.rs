@@ -31,8 +31,7 @@ impl Build {
     /// Begins the directory `to`, which must not exist, or be empty.
     pub(crate) fn begin(source: &Source, to: &Path, store: u64) -> Result<Build, ToolError> {
         let fs = source.fs.clone();
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        if absolute(to).starts_with(absolute(&source.dir)) {
+        if resolved(&*fs, to).starts_with(resolved(&*fs, &source.dir)) {
             return Err(ToolError::Inside { path: to.to_owned() });
         }
         let mut beside = to.components().collect::<PathBuf>().into_os_string();
@@ -166,6 +165,14 @@ impl Drop for Build {
             }
         }
     }
+}
+
+/// A path without links and `..`, as far as it exists.
+fn resolved(fs: &dyn FileSystem, path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let known = absolute.ancestors().find_map(|part| Some((part, fs.canonical(part).ok()?)));
+    let known = known.and_then(|(part, found)| Some(found.join(absolute.strip_prefix(part).ok()?)));
+    known.unwrap_or(absolute)
 }
 
 /// A segment being written.

@@ -205,6 +205,16 @@ pub enum ToolError {
         /// When that was written, in Unix milliseconds, if it is known: then at the latest.
         time_ms: Option<u64>,
     },
+    /// The store held nothing yet.
+    #[error(
+        "the store held nothing then; its first record is sequence {sequence} (time {time_ms}, in Unix milliseconds)"
+    )]
+    BeforeFirst {
+        /// The lowest sequence of the store.
+        sequence: u64,
+        /// When that was written, in Unix milliseconds, at the latest.
+        time_ms: u64,
+    },
     /// The store has not come so far.
     #[error("the store ends at sequence {last}")]
     BeyondEnd {

@@ -99,6 +99,8 @@ pub fn restore(
 struct History {
     /// The lowest sequence above the target time.
     later: Option<u64>,
+    /// The lowest sequence of all, and its time.
+    first: Option<(u64, u64)>,
     /// The lowest sequence at or above the restore floor, and its time.
     floor: Option<(u64, u64)>,
 }
@@ -115,6 +117,9 @@ fn look(
     let mut history = History::default();
     let found = survey(source, true, progress, &mut |header, record| {
         let (sequence, time) = (record.header.sequence, latest(header));
+        if history.first.is_none_or(|(lowest, _)| sequence < lowest) {
+            history.first = Some((sequence, time));
+        }
         if sequence >= floor && history.floor.is_none_or(|(lowest, _)| sequence < lowest) {
             history.floor = Some((sequence, time));
         }
@@ -140,6 +145,11 @@ impl History {
         let floor = found.manifest.restore_floor;
         if upto < floor {
             return Err(ToolError::BelowFloor { floor, time_ms: self.floor.map(|(_, time)| time) });
+        }
+        if let (Target::Time(_), Some((sequence, time_ms))) = (target, self.first)
+            && upto < sequence
+        {
+            return Err(ToolError::BeforeFirst { sequence, time_ms });
         }
         if upto > found.last {
             return Err(ToolError::BeyondEnd { last: found.last });

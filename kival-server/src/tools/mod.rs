@@ -88,6 +88,11 @@ impl Failure {
                  at the latest; what came before has been compacted away",
                 time::text(*ms)
             ),
+            Failure::Tool(ToolError::BeforeFirst { sequence, time_ms }) => eprintln!(
+                "kival-server: this store held nothing then; its first record is sequence {sequence}, which is of {}: \
+                 restore to that time or later",
+                time::text(*time_ms)
+            ),
             Failure::Tool(error) => eprintln!("kival-server: {error}"),
         }
         FAILED
