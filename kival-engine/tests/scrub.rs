@@ -228,6 +228,7 @@ fn a_scrub_stops_when_told_and_a_disk_that_cannot_be_read_is_damage() {
     assert!(engine.scrub_status().running);
     assert!(engine.stop_scrub());
     assert!(!engine.stop_scrub());
+    store.drive(&mut engine, |engine| !engine.scrub_status().running);
     assert_eq!(engine.scrub_status().finished_ms, 0, "it has not read everything");
     engine.set_scrub_rate(0);
     held.0.fail.store(true, Ordering::Relaxed);
@@ -247,4 +248,22 @@ fn a_faster_rate_counts_for_the_scrub_that_runs() {
     engine.set_scrub_rate(0);
     store.drive(&mut engine, |engine| !engine.scrub_status().running);
     assert_eq!(engine.scrub_status().damaged, 0);
+}
+
+#[test]
+fn a_scrub_that_hangs_on_the_disk_is_told_to_stop_and_nobody_waits_for_it() {
+    let (fs, held) = (MemoryFs::default(), Held::default());
+    let (store, mut engine) = filled(Arc::new(HookFs::new(fs, held.clone())));
+    let _opened = OpenedAtLast(held.clone());
+    held.close(true);
+    assert!(engine.scrub().unwrap());
+    held.wait_for_a_reader();
+    assert!(engine.stop_scrub(), "it returns while the read hangs");
+    let status = engine.scrub_status();
+    assert!(status.running && status.stopping);
+    assert!(!engine.scrub().unwrap(), "the last one has not ended");
+    held.close(false);
+    store.drive(&mut engine, |engine| !engine.scrub_status().running);
+    assert!(!engine.scrub_status().stopping);
+    assert_eq!(scrub(&store, &mut engine).damaged, 0);
 }

@@ -441,3 +441,119 @@ fn a_segment_that_may_not_grow_further_is_followed_by_another() {
     drop(engine);
     assert_eq!(store.open().0.key_count(0), 100);
 }
+
+#[test]
+fn a_compaction_by_hand_makes_room_on_a_full_disk_where_none_begins_by_itself() {
+    let (store, disk, mut engine) = store();
+    let mut keys = 0;
+    while put(&mut engine, &format!("key {keys}"), 500).is_ok() {
+        keys += 1;
+        let _ = put(&mut engine, "always the same", 1000);
+        engine.sync().unwrap();
+        engine.maintain();
+    }
+    disk.fill_up();
+    let before = store.contents(&mut engine);
+    let mut rounds = 0;
+    later(&store, &mut engine, |engine| {
+        rounds += 1;
+        assert!(engine.stats().disk_full && !engine.stats().compaction.running);
+        rounds == 100
+    });
+    assert!(engine.compact());
+    later(&store, &mut engine, |engine| !engine.stats().disk_full);
+    later(&store, &mut engine, |engine| {
+        let progress = engine.stats().compaction;
+        !progress.scheduled && !progress.running
+    });
+    assert!(engine.stats().compaction.last_ok && disk.free() > DISK / 8);
+    assert_eq!(engine.stats().reserved_bytes, RESERVED);
+    assert_eq!(store.contents(&mut engine), before);
+    put(&mut engine, "new", 1000).unwrap();
+}
+
+#[test]
+fn deletions_after_a_merge_that_freed_too_little_free_the_disk_by_themselves() {
+    let (store, disk, mut engine) = store();
+    engine.set_compaction(CompactionPolicy {
+        percentage: 1_000_000,
+        min_size: 1 << 40,
+        ..CompactionPolicy::DEFAULT
+    });
+    let mut keys = 0;
+    while put(&mut engine, &format!("key {keys}"), 1000).is_ok() {
+        keys += 1;
+        if keys % 3 == 0 {
+            let _ = put(&mut engine, "always the same", 1000);
+        }
+        engine.sync().unwrap();
+        engine.maintain();
+    }
+    disk.fill_up();
+    // What the merge frees another program takes, but for a little.
+    later(&store, &mut engine, |engine| engine.stats().compaction.finished > 0);
+    disk.fill_up();
+    let books = disk.books.clone();
+    books.lock().unwrap().capacity += 16 * KIB;
+    let mut rounds = 0;
+    later(&store, &mut engine, |engine| {
+        rounds += 1;
+        assert!(engine.stats().disk_full);
+        rounds == 200
+    });
+    for n in 0..keys - 10 {
+        assert!(engine.delete(0, format!("key {n}").as_bytes()).unwrap());
+        engine.commit().unwrap();
+        engine.maintain();
+    }
+    later(&store, &mut engine, |engine| !engine.stats().disk_full);
+    put(&mut engine, "new", 1000).unwrap();
+    assert_eq!(engine.key_count(0), 12);
+}
+
+#[test]
+fn what_was_given_away_while_the_reserve_was_filled_is_not_counted_as_held() {
+    let disk = SmallDisk::new(DISK);
+    let store = Store::new(Arc::new(disk.clone()));
+    let store = Store {
+        options: Options { segment_size: 64 * KIB, reserved_space: RESERVED, ..store.options },
+        ..store
+    };
+    let mut engine = store.open().0;
+    store.drive(&mut engine, |engine| engine.stats().reserved_bytes == RESERVED);
+    let mut keys = 0;
+    while put(&mut engine, &format!("key {keys}"), 1000).is_ok() {
+        keys += 1;
+        engine.sync().unwrap();
+        engine.maintain();
+    }
+    let in_file = |disk: &SmallDisk| {
+        let books = disk.books.lock().unwrap();
+        books.taken[&books.names[&path("RESERVE")]]
+    };
+    let mut gone = 0;
+    let mut delete = |engine: &mut Engine| {
+        assert!(engine.delete(0, format!("key {gone}").as_bytes()).unwrap());
+        engine.commit().unwrap();
+        gone += 1;
+    };
+    disk.fill_up();
+    while in_file(&disk) == RESERVED {
+        delete(&mut engine);
+    }
+    // There is room again, the keeper fills the reserve, and the writer has not heard of it.
+    disk.set_capacity(2 * DISK);
+    store.clock.set(store.clock.now_ms() + 1000);
+    engine.tick();
+    engine.maintain();
+    while in_file(&disk) < RESERVED {
+        std::thread::yield_now();
+    }
+    disk.fill_up();
+    while in_file(&disk) == RESERVED {
+        delete(&mut engine);
+    }
+    assert!(engine.stats().disk_full);
+    store.drive(&mut engine, |engine| engine.stats().reserved_bytes == in_file(&disk));
+    assert!(engine.stats().disk_full, "the reserve is not whole");
+}

@@ -51,3 +51,21 @@ fn a_clock_that_is_set_back_does_not_make_the_second_longer() {
     engine.tick();
     store.drive(&mut engine, |engine| engine.durable_sequence() >= second);
 }
+
+#[test]
+fn what_is_written_behind_a_sync_is_being_synced_within_the_second() {
+    let (store, mut engine) = every_second();
+    store.clock.set(1_001_000);
+    let first = put(&mut engine);
+    engine.tick();
+    store.drive(&mut engine, |engine| engine.durable_sequence() >= first);
+    let second = put(&mut engine);
+    // Maintenance comes every tenth of a second, and once some milliseconds late.
+    for tenth in 1..10 {
+        store.clock.set(1_001_000 + tenth * 100 + 20);
+        engine.tick();
+        engine.maintain();
+    }
+    // Within the second, and with the clock standing still from here on.
+    store.drive(&mut engine, |engine| engine.durable_sequence() >= second);
+}

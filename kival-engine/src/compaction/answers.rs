@@ -118,6 +118,11 @@ impl Engine {
                 }
             }
             Question::Ended(result) => {
+                let by_hand = self.compactor.by_hand.take();
+                if result.is_err() && self.space.is_full() {
+                    // It found no room, most likely: it is done when there is some.
+                    self.compactor.scheduled = self.compactor.scheduled.or(by_hand);
+                }
                 self.compactor.ended(result, self.now_ms());
                 self.forget_exchanged();
             }

@@ -25,6 +25,8 @@ mod pace;
 pub(crate) mod policy;
 mod progress;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use policy::{Plan, PlannedSegment, Plans};
 pub use progress::{Progress, Reason};
@@ -115,6 +117,8 @@ pub(crate) struct Compactor {
     running: Option<Running>,
     /// Segments that a merge asked for by hand still waits to see sealed.
     scheduled: Option<u64>,
+    /// The same for the one that runs, if it was asked for by hand.
+    by_hand: Option<u64>,
     /// After a merge that failed, none begins by itself in this time, in Unix milliseconds.
     pause: Range<u64>,
     counters: Counters,
@@ -178,6 +182,7 @@ impl Compactor {
             lockstep: options.background.is_lockstep(),
             running: None,
             scheduled: None,
+            by_hand: None,
             pause: 0..0,
             counters: Counters::default(),
             timer: options.timer.clone(),
@@ -210,6 +215,11 @@ impl Compactor {
     pub(crate) fn stop(&mut self) {
         self.scheduled = None;
         self.running = None;
+    }
+
+    /// Whether the last one failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.counters.last_failed
     }
 
     /// Changes the bytes a second that a merge may read and write, also for one that runs.
@@ -306,7 +316,15 @@ impl Engine {
             }
             return;
         }
+        // By hand the dead go first where the disk is full; the rest follows when there is room.
+        let makes_room = match self.compactor.scheduled {
+            Some(_) => self.space.is_short(),
+            None => self.space.is_full() && self.options.compaction.percentage > 0,
+        };
+        let waits = self.compactor.pause.contains(&self.now_ms());
         let chosen = match self.compactor.scheduled {
+            _ if makes_room && waits => return,
+            _ if makes_room => Some((Reason::FullDisk, self.choose_on_full_disk())),
             Some(upto) => {
                 if self.active_holds(upto) {
                     return self.ask_to_roll();
@@ -314,11 +332,10 @@ impl Engine {
                 if !self.sealing.is_empty() {
                     return;
                 }
-                self.compactor.scheduled = None;
+                self.compactor.by_hand = self.compactor.scheduled.take();
                 Some((Reason::ByHand, policy::all(self)))
             }
-            None if self.compactor.pause.contains(&self.now_ms()) => return,
-            None if self.space.is_full() => Some((Reason::FullDisk, self.choose_on_full_disk())),
+            None if waits || self.space.is_full() => return,
             None => policy::choose(self),
         };
         let Some((reason, slots)) = chosen.filter(|(_, slots)| !slots.is_empty()) else { return };
@@ -359,32 +376,5 @@ impl Engine {
             }
         }
         cut
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc::RecvTimeoutError;
-
-    #[test]
-    fn a_merge_whose_question_was_put_off_does_not_keep_the_store_from_closing() {
-        let (answer, answered) = sync_channel::<()>(1);
-        let (_merge, questions) = sync_channel(2);
-        // It waits as a merge does, but not for ever, so that the test can fail.
-        let wait = move || {
-            assert_eq!(answered.recv_timeout(Duration::from_secs(10)), Err(RecvTimeoutError::Disconnected))
-        };
-        let merge = std::thread::spawn(wait);
-        let (ended, end) = sync_channel(1);
-        let thread = std::thread::spawn(move || ended.send(merge.join().is_ok()).expect("the test waits"));
-        drop(Running {
-            deferred: Some(Question::Release(Vec::new(), answer)),
-            questions,
-            go: None,
-            stop: Arc::default(),
-            thread: Some(thread),
-        });
-        assert_eq!(end.recv(), Ok(true), "the merge was told to end");
     }
 }

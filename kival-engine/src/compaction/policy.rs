@@ -201,9 +201,6 @@ pub(crate) fn choose(engine: &Engine) -> Option<(Reason, Vec<u32>)> {
 
 /// The deadest segments whose copies fit in `room` bytes: for a full disk.
 pub(crate) fn fitting(engine: &Engine, room: u64) -> Vec<u32> {
-    if engine.options.compaction.percentage == 0 {
-        return Vec::new();
-    }
     let mut choices = sealed(engine);
     choices.retain(|choice| choice.dead() * 100 >= choice.bytes * LEAST_DEAD);
     choices.sort_by_key(|choice| std::cmp::Reverse(choice.dead() * 1000 / choice.bytes.max(1)));

@@ -409,7 +409,7 @@ impl Engine {
             }
             News::HintWritten => {}
             News::BackedUp(backup) => self.end_backup(Ok(backup)),
-            News::ReserveFilled { bytes } => self.space.filled(bytes),
+            News::ReserveFilled => self.space.filled(),
             News::Failed { job: Job::Backup { .. }, cause, .. } => self.end_backup(Err(cause)),
             News::Failed { job: Job::FillReserve { .. }, cause, no_space } => {
                 self.space.not_filled(no_space, &cause);

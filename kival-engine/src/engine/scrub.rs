@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 pub struct ScrubStatus {
     /// One runs.
     pub running: bool,
+    /// It has been told to stop, and still waits for the disk.
+    pub stopping: bool,
     /// Bytes that it has read, or that the last one read.
     pub bytes_read: u64,
     /// Bytes that it has to read.
@@ -41,12 +43,17 @@ impl Scrubber {
         self.thread.is_some() && !self.shared.ended.load(Ordering::Acquire)
     }
 
+    fn stopping(&self) -> bool {
+        self.running() && self.thread.as_ref().is_some_and(ScrubThread::is_stopped)
+    }
+
     /// How far it is, without the places.
     pub(crate) fn progress(&self) -> ScrubStatus {
         let running = self.running();
         let findings = self.shared.findings();
         ScrubStatus {
             running,
+            stopping: running && self.stopping(),
             bytes_read: self.shared.read.load(Ordering::Relaxed),
             bytes_total: self.total,
             started_ms: self.started_ms,
@@ -59,7 +66,8 @@ impl Scrubber {
 
 impl Engine {
     /// Starts to read the whole log from the disk, on a thread of its own, and to check every record and
-    /// group up to what is durable now; `false` if that is being done already. The waker is called at its
+    /// group up to what is durable now; `false` if that is being done already, or one that was told to
+    /// stop has not ended. The waker is called at its
     /// end. Damage is logged and told by [`Self::scrub_status`]; nothing is changed.
     ///
     /// # Errors
@@ -100,11 +108,14 @@ impl Engine {
         ScrubStatus { places, ..self.scrubber.progress() }
     }
 
-    /// Ends a running scrub; `false` if none runs. What it has found stays to be seen.
+    /// Tells a running scrub to end, and does not wait for that; `false` if none runs or one has been told
+    /// already. What it has found stays to be seen.
     pub fn stop_scrub(&mut self) -> bool {
-        let running = self.scrubber.running();
-        self.scrubber.thread = None;
-        running
+        let told = self.scrubber.running() && !self.scrubber.stopping();
+        if let Some(thread) = &mut self.scrubber.thread {
+            thread.stop();
+        }
+        told
     }
 
     /// Changes how fast a scrub reads, the running one included, in bytes a second; 0 is no limit.

@@ -78,13 +78,22 @@ impl DiskSpace {
         self.low || self.refused
     }
 
-    /// Gives the disk the half that is for merges.
+    /// Gives the disk the half that is for merges, once; and lets the keeper take nothing back meanwhile.
     fn lend(&mut self) {
-        if self.target > 0 && !self.spent {
-            (self.lent, self.spent) = (true, true);
-            self.become_low();
+        if self.target == 0 {
+            return;
+        }
+        self.lent = true;
+        self.become_low();
+        if !self.spent {
+            self.spent = true;
             self.cut_to(self.held.saturating_sub(self.target / 2));
         }
+    }
+
+    /// Whether a merge asked for by hand has to make room first: also where only housekeeping met the lack.
+    pub(crate) fn is_short(&self) -> bool {
+        self.target > 0 && (self.is_full() || self.told)
     }
 
     /// Bytes that the reserve holds.
@@ -116,8 +125,9 @@ impl DiskSpace {
         self.low = true;
     }
 
-    /// The reserve is whole.
-    pub(super) fn filled(&mut self, bytes: u64) {
+    /// The reserve has been filled; of that some may have been given away again since.
+    pub(super) fn filled(&mut self) {
+        let bytes = self.file.held();
         (self.held, self.asked, self.lent) = (bytes, false, false);
         self.spent &= bytes < self.target;
         if self.low && bytes == self.target {
@@ -212,7 +222,7 @@ impl Engine {
             return;
         }
         if self.space.held == self.space.target {
-            return self.space.filled(self.space.target);
+            return self.space.filled();
         }
         if self.space.lent {
             // Until what it was lent for is done.
@@ -232,18 +242,27 @@ impl Engine {
     /// The segments whose merge makes room on a full disk; its copies fit into the half of the reserve that
     /// is lent to it. Where the dead bytes are in the active segment, that is closed.
     pub(crate) fn choose_on_full_disk(&mut self) -> Vec<u32> {
-        // The keeper would take back what is lent; and a merge after which the reserve could not be filled has
-        // freed nothing, as where backups have links to its inputs.
-        if self.space.asked || (self.space.spent && !self.space.lent) {
+        // The keeper would take back what is lent.
+        if self.space.asked {
             return Vec::new();
         }
         let room = self.space.target / 2;
-        let slots = policy::fitting(self, room);
+        // Hints and the manifest need some room too.
+        let mut slots = policy::fitting(self, room - room / 4);
+        if self.compactor.has_failed() {
+            slots.truncate(1);
+        }
+        if self.space.spent && !self.space.lent {
+            // The merge before did not free enough to make the reserve whole. What has died since may, but has
+            // to do with the room that the disk has: the segments that need none, else the one that needs least.
+            let needless = policy::fitting(self, 0);
+            slots.truncate(1);
+            slots = if needless.is_empty() { slots } else { needless };
+        }
         let live = self.databases.live_in(self.active.slot);
-        let by_itself = self.options.compaction.percentage > 0;
         if !slots.is_empty() {
             self.space.lend();
-        } else if by_itself && self.sealing.is_empty() && live < room && self.active.end > room + live {
+        } else if self.sealing.is_empty() && live < room && self.active.end > room + live {
             self.space.lend();
             self.ask_to_roll();
         }

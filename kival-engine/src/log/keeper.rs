@@ -62,7 +62,7 @@ pub(crate) enum News {
     /// The limit is now this.
     LimitRaised(u64),
     /// The reserve holds what it was to hold.
-    ReserveFilled { bytes: u64 },
+    ReserveFilled,
     /// A backup is made.
     BackedUp(Backup),
     /// A job failed; it may be asked for again.
@@ -197,7 +197,7 @@ fn do_job(home: &Home, job: &Job) -> io::Result<News> {
         }
         Job::FillReserve { file, bytes } => {
             file.fill(home, *bytes)?;
-            Ok(News::ReserveFilled { bytes: *bytes })
+            Ok(News::ReserveFilled)
         }
         Job::Backup { into, keep, floor } => backup::make(home, into, *keep, *floor).map(News::BackedUp),
     }

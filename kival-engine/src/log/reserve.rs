@@ -45,6 +45,11 @@ impl ReserveFile {
         Ok(())
     }
 
+    /// Bytes that it holds now.
+    pub(crate) fn held(&self) -> u64 {
+        self.lock().held
+    }
+
     /// Gives all beyond `bytes` back to the disk; `false` if that cannot be done.
     pub(crate) fn cut_to(&self, bytes: u64) -> bool {
         let mut state = self.lock();

@@ -5,7 +5,7 @@
 //! segment that a merge has removed meanwhile is read to its end. It changes nothing.
 
 use super::Home;
-use super::hint_file::{HintReader, Unusable};
+use super::hint_file::HintReader;
 use super::scan::{Scanner, read_segment_header};
 use super::walk::{Break, Piece, walk};
 use crate::error::Damage;
@@ -101,7 +101,7 @@ impl Shared {
     }
 }
 
-/// The thread's handle; dropped, it ends the thread.
+/// The thread's handle; dropped, it ends the thread and waits for that.
 #[derive(Debug)]
 pub(crate) struct ScrubThread {
     stop: Option<Sender<()>>,
@@ -125,6 +125,16 @@ impl ScrubThread {
         let thread = std::thread::Builder::new().name("kival-scrub".into()).spawn(work)?;
         Ok(ScrubThread { stop: Some(stop), thread: Some(thread) })
     }
+
+    /// Tells it to end, and does not wait for that: a read of the disk may hang.
+    pub(crate) fn stop(&mut self) {
+        self.stop = None;
+    }
+
+    /// Whether it has been told to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_none()
+    }
 }
 
 impl Drop for ScrubThread {
@@ -141,6 +151,12 @@ impl Drop for ScrubThread {
 enum Stop {
     Asked,
     Read(io::Error),
+}
+
+impl From<()> for Stop {
+    fn from((): ()) -> Stop {
+        Stop::Asked
+    }
 }
 
 impl From<io::Error> for Stop {
@@ -197,14 +213,17 @@ impl Scrub {
             let bytes = match piece {
                 Piece::Group(group) => group.header.group_size().unwrap_or(0),
                 Piece::Break(broken) => {
-                    let rows = hint.get_or_insert_with(|| rows(&self.home, target).ok());
-                    for place in places(target, &broken, rows.as_deref())? {
+                    let rows = match &mut hint {
+                        Some(rows) => rows,
+                        None => hint.insert(self.rows(target)?),
+                    };
+                    for place in self.places(target, &broken, rows.as_deref())? {
                         self.shared.report(place);
                     }
                     broken.end - broken.at.offset
                 }
             };
-            self.paid(bytes).map_err(|()| Stop::Asked)
+            Ok(self.paid(bytes)?)
         });
         match walked {
             Ok(()) => Ok(()),
@@ -227,9 +246,14 @@ impl Scrub {
         });
     }
 
-    /// Counts bytes that were read, and pauses for as long as the rate wants; fails if it is to stop.
+    /// Counts bytes of the log that were read, and pays for them; fails if it is to stop.
     fn paid(&mut self, bytes: u64) -> Result<(), ()> {
         self.shared.read.fetch_add(bytes, Ordering::Relaxed);
+        self.pause(bytes)
+    }
+
+    /// Pauses for as long as the rate wants for so many bytes read; fails if it is to stop.
+    fn pause(&mut self, bytes: u64) -> Result<(), ()> {
         self.debt += bytes;
         loop {
             let rate = self.shared.rate.load(Ordering::Relaxed);
@@ -250,6 +274,62 @@ impl Scrub {
             }
         }
     }
+
+    /// What the segment's hint says; `None` without one that fits.
+    fn rows(&mut self, target: &Target) -> Result<Option<Vec<Row>>, Stop> {
+        let home = self.home.clone();
+        let opened = HintReader::open(&*home.fs, &home.dir, home.store, target.id, target.end);
+        let Ok(mut reader) = opened else { return Ok(None) };
+        let mut rows = Vec::new();
+        loop {
+            let block = match reader.next_block() {
+                Ok(Some(block)) => block,
+                Ok(None) => return Ok(Some(rows)),
+                Err(_) => return Ok(None),
+            };
+            let Ok(size) = read_rows(block, &mut rows) else { return Ok(None) };
+            self.pause(size)?;
+        }
+    }
+
+    /// The damaged places inside a broken one, as closely as the hint, or the records in line behind a sound
+    /// group header, tell.
+    fn places(
+        &mut self,
+        target: &Target,
+        broken: &Break,
+        rows: Option<&[Row]>,
+    ) -> Result<Vec<DamagedPlace>, Stop> {
+        let place = |offset: u64, end: u64, damage: Damage, key: Option<Box<[u8]>>| DamagedPlace {
+            file: target.path.to_path_buf(),
+            offset,
+            end,
+            fault: Fault::Damaged(damage),
+            key,
+        };
+        let (at, end) = (broken.at.offset, broken.end);
+        let mut found = Vec::new();
+        let Some(rows) = rows else {
+            let from = first_unsound(target, broken)?;
+            found.push(place(from, end, broken.damage, None));
+            return Ok(found);
+        };
+        if broken.header.is_none() {
+            found.push(place(at, end.min(at + group::HEADER as u64), broken.damage, None));
+        }
+        for row in rows.iter().filter(|row| (at..end).contains(&row.offset)) {
+            let size = row.header.record_size();
+            if let Err(damage) = check(&*target.file, row)? {
+                found.push(place(row.offset, row.offset + size, damage, Some(row.key.clone())));
+            }
+            self.pause(size)?;
+        }
+        if found.is_empty() {
+            // All records are as they were: their order, number or group is not.
+            found.push(place(at, end, broken.damage, None));
+        }
+        Ok(found)
+    }
 }
 
 /// A record as a hint describes it.
@@ -259,50 +339,13 @@ struct Row {
     key: Box<[u8]>,
 }
 
-/// What the segment's hint says, if it has one that fits.
-fn rows(home: &Home, target: &Target) -> Result<Vec<Row>, Unusable> {
-    let mut reader = HintReader::open(&*home.fs, &home.dir, home.store, target.id, target.end)?;
-    let mut rows = Vec::new();
-    while let Some(block) = reader.next_block()? {
-        for entry in hint::entries(block)? {
-            let entry = entry?;
-            rows.push(Row { header: entry.header, offset: entry.offset, key: entry.key.into() });
-        }
+/// Adds what a block of a hint says; gives the block's size in bytes.
+fn read_rows(block: &[u8], rows: &mut Vec<Row>) -> Result<u64, Damage> {
+    for entry in hint::entries(block)? {
+        let entry = entry?;
+        rows.push(Row { header: entry.header, offset: entry.offset, key: entry.key.into() });
     }
-    Ok(rows)
-}
-
-/// The damaged places inside a broken one, as closely as the hint, or the records in line behind a sound
-/// group header, tell.
-fn places(target: &Target, broken: &Break, rows: Option<&[Row]>) -> io::Result<Vec<DamagedPlace>> {
-    let place = |offset: u64, end: u64, damage: Damage, key: Option<Box<[u8]>>| DamagedPlace {
-        file: target.path.to_path_buf(),
-        offset,
-        end,
-        fault: Fault::Damaged(damage),
-        key,
-    };
-    let (at, end) = (broken.at.offset, broken.end);
-    let mut found = Vec::new();
-    let Some(rows) = rows else {
-        let from = first_unsound(target, broken)?;
-        found.push(place(from, end, broken.damage, None));
-        return Ok(found);
-    };
-    if broken.header.is_none() {
-        found.push(place(at, end.min(at + group::HEADER as u64), broken.damage, None));
-    }
-    for row in rows.iter().filter(|row| (at..end).contains(&row.offset)) {
-        if let Err(damage) = check(&*target.file, row)? {
-            let end = row.offset + row.header.record_size();
-            found.push(place(row.offset, end, damage, Some(row.key.clone())));
-        }
-    }
-    if found.is_empty() {
-        // All records are as they were: their order, number or group is not.
-        found.push(place(at, end, broken.damage, None));
-    }
-    Ok(found)
+    Ok(block.len() as u64)
 }
 
 /// Where the first record stands that is not sound, if the group's header is; else where the group stands.

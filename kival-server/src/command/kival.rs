@@ -138,6 +138,9 @@ fn scrub(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     match (words.next(), words.next()) {
         (None, _) => match ctx.store.engine().scrub() {
             Ok(true) => Ok(Reply::status("Scrub started")),
+            Ok(false) if ctx.store.engine_ref().scrub_status().stopping => {
+                Err("ERR The last scrub is still stopping".into())
+            }
             Ok(false) => Err("ERR A scrub is already in progress".into()),
             Err(error) => Err(format!("ERR No thread could be had for a scrub: {error}").into()),
         },
@@ -160,6 +163,7 @@ fn describe_scrub(status: &ScrubStatus) -> Reply {
     let number = |n: u64| Reply::Integer(n as i64);
     Reply::fields([
         ("running", number(status.running.into())),
+        ("stopping", number(status.stopping.into())),
         ("bytes-read", number(status.bytes_read)),
         ("bytes-total", number(status.bytes_total)),
         ("started-ms", number(status.started_ms)),

@@ -44,6 +44,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// Requests that one turn takes from the channel.
 const TURN_REQUESTS: usize = 256;
+/// The engine is maintained this often also where `hz` is less: what `everysec` promises does not hang on it.
+const UPKEEP_EVERY: Duration = Duration::from_millis(100);
 /// A turn that has staged this many bytes is committed before the next command runs.
 const TURN_BYTES: usize = 4 << 20;
 
@@ -184,6 +186,8 @@ impl EngineTask {
         let mut requests = Vec::with_capacity(TURN_REQUESTS);
         let mut cron = interval(self.cron_period());
         cron.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut upkeep = interval(UPKEEP_EVERY);
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let mut event = None;
             let (mut news, mut tick) = (false, false);
@@ -192,6 +196,7 @@ impl EngineTask {
                 received = inbox.events.recv() => event = received,
                 () = inbox.wake.notified() => news = true,
                 _ = cron.tick() => tick = true,
+                _ = upkeep.tick(), if self.cron_period() > UPKEEP_EVERY => news = true,
                 _ = inbox.requests.recv_many(&mut requests, TURN_REQUESTS) => {}
                 () = std::future::ready(()), if !self.ready.is_empty() => {}
             }
