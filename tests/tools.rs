@@ -154,7 +154,9 @@ fn restore_brings_back_what_was_there_before() {
     let other = server.beside("before");
     let args = ["restore", "--dir", text(&dir), "--to", text(&other)];
     assert!(exits(2, &[&args[..], &["--to-sequence", "4"]].concat()).contains("ends at sequence 3"));
-    let said = exits(0, &[&args[..], &["--to-time", "2020-01-01T00:00:00Z"]].concat());
+    let said = exits(2, &[&args[..], &["--to-time", "2020-01-01T00:00:00Z"]].concat());
+    assert!(said.contains("sequence 1"), "{said}");
+    let said = exits(0, &[&args[..], &["--to-sequence", "0"]].concat());
     assert!(said.contains("after sequence 0 of 3: 0 records"), "{said}");
 }
 
