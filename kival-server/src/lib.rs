@@ -12,6 +12,7 @@
 //! | [`config`] | settings: command line, file, CONFIG |
 //! | [`server`] | all of it put together |
 //! | [`number`], [`glob`] | Redis's numbers and patterns |
+//! | [`hll`] | HyperLogLogs in Redis's bytes |
 //! | [`limits`], [`logging`] | descriptors, memory, logs |
 //! | [`tools`] | the offline tools: check, repair, inspect, restore |
 
@@ -19,6 +20,7 @@ pub mod command;
 pub mod config;
 pub mod engine_task;
 pub mod glob;
+pub mod hll;
 pub mod limits;
 pub mod logging;
 pub mod net;

@@ -24,6 +24,8 @@ pub(crate) struct Generator {
     keys: Vec<Vec<u8>>,
     /// Those, and what may come in the place of a key when a command is spoilt.
     possible: Vec<Vec<u8>>,
+    /// Keys of HyperLogLogs: on the others there is hardly ever one.
+    counters: Vec<Vec<u8>>,
 }
 
 /// How often a kind of command comes, in parts of the sum of all, and how it is made.
@@ -50,6 +52,22 @@ const TABLE: &[Row] = &[
     (20, "STRLEN", |g| vec![g.key()]),
     (35, "GETRANGE", |g| vec![g.key(), g.index(), g.index()]),
     (30, "SETRANGE", Generator::setrange),
+    (15, "SUBSTR", |g| vec![g.key(), g.index(), g.index()]),
+    (20, "LCS", Generator::lcs),
+    (40, "SETBIT", |g| vec![g.key(), g.bit_offset(), g.bit()]),
+    (20, "GETBIT", |g| vec![g.key(), g.bit_offset()]),
+    (30, "BITCOUNT", |g| { let mut args = vec![g.key()]; g.bit_range(&mut args, 2); args }),
+    (30, "BITPOS", |g| { let mut args = vec![g.key(), g.bit()]; g.bit_range(&mut args, 1); args }),
+    (25, "BITOP", Generator::bitop),
+    (60, "BITFIELD", |g| { let mut args = vec![g.key()]; g.bit_fields(&mut args, 4); args }),
+    (15, "BITFIELD_RO", |g| { let mut args = vec![g.key()]; g.bit_fields(&mut args, 1); args }),
+    (60, "PFADD", Generator::pfadd),
+    (30, "PFCOUNT", |g| g.several_counters()),
+    (15, "PFMERGE", |g| g.several_counters()),
+    (20, "GET", |g| vec![g.counter()]),
+    (2, "DEL", |g| vec![g.counter()]),
+    (2, "EXPIRE", |g| vec![g.counter(), g.seconds()]),
+    (3, "SETRANGE", Generator::damage_counter),
     (20, "INCR", |g| vec![g.key()]),
     (20, "DECR", |g| vec![g.key()]),
     (30, "INCRBY", |g| vec![g.key(), g.int()]),
@@ -106,8 +124,9 @@ impl Generator {
             &[b'L'; 3000],
         ];
         let keys: Vec<Vec<u8>> = plain.chain(odd.map(<[u8]>::to_vec)).collect();
-        let possible = keys.iter().cloned().chain(JUNK.map(<[u8]>::to_vec)).collect();
-        Generator { rng, keys, possible }
+        let counters: Vec<Vec<u8>> = (0..4).map(|i| format!("counter:{i}").into_bytes()).collect();
+        let possible = keys.iter().chain(&counters).cloned().chain(JUNK.map(<[u8]>::to_vec)).collect();
+        Generator { rng, keys, possible, counters }
     }
 
     /// All keys there can ever be.
@@ -288,6 +307,124 @@ impl Generator {
             _ => self.rng.u32(..60).to_string().into_bytes(),
         };
         vec![self.key(), offset, value]
+    }
+
+    fn lcs(&mut self) -> Args {
+        let mut args = vec![self.key(), self.key()];
+        // One time in two without any, since most of several exclude each other.
+        let count = if self.rng.bool() { 0 } else { self.rng.usize(1..4) };
+        for _ in 0..count {
+            let word =
+                self.rng.choice(["LEN", "IDX", "IDX", "WITHMATCHLEN", "MINMATCHLEN"]).expect("not empty");
+            args.push(self.cased(word));
+            if word == "MINMATCHLEN" {
+                args.push(if self.one_in(4) {
+                    self.int()
+                } else {
+                    self.rng.u8(..5).to_string().into_bytes()
+                });
+            }
+        }
+        args
+    }
+
+    fn bit(&mut self) -> Vec<u8> {
+        if self.one_in(15) { self.int() } else { self.pick(&["0", "1"]) }
+    }
+
+    /// As in `setrange`; with `#` some overflow, to what is refused or to 0.
+    fn bit_offset(&mut self) -> Vec<u8> {
+        const REFUSED: [&str; 10] = [
+            "-1",
+            "4294967296",
+            "4294967297",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "18446744073709551616",
+            "abc",
+            "",
+            "#",
+            "1.5",
+        ];
+        match self.rng.u32(..200) {
+            0 => self.rng.usize(..BIG * 8).to_string().into_bytes(),
+            1..=10 => self.pick(&REFUSED),
+            11..=15 => {
+                self.pick(&["#1000000000000", "#4611686018427387904", "#9223372036854775807", "#-1", "#x"])
+            }
+            16..=60 => format!("#{}", self.rng.u32(..20)).into_bytes(),
+            _ => self.rng.u32(..400).to_string().into_bytes(),
+        }
+    }
+
+    /// None to three of start, end and unit; those behind the first `certain` ones come together.
+    fn bit_range(&mut self, args: &mut Args, certain: usize) {
+        let given = if self.rng.bool() { self.rng.usize(certain..4) } else { 0 };
+        let unit = self.rng.choice(["BIT", "BYTE", "BIT", "BITE"]).expect("not empty");
+        let all = [self.index(), self.index(), self.cased(unit)];
+        args.extend(all.into_iter().take(given));
+    }
+
+    fn bitop(&mut self) -> Args {
+        let word = self.rng.choice(["AND", "OR", "XOR", "NOT", "NAND"]).expect("not empty");
+        let mut args = vec![self.cased(word), self.key(), self.key()];
+        if word != "NOT" || self.one_in(4) {
+            args.extend(self.up_to(3, Generator::key));
+        }
+        args
+    }
+
+    fn bit_fields(&mut self, args: &mut Args, kinds: usize) {
+        for _ in 0..self.rng.usize(..5) {
+            let kind = if self.one_in(20) { 3 } else { self.rng.usize(..kinds) };
+            let word = ["GET", "SET", "INCRBY", "OVERFLOW"][kind];
+            args.push(self.cased(word));
+            if kind == 3 {
+                let how = self.rng.choice(["WRAP", "SAT", "FAIL", "SAT", "FAIL", "TRAP"]).expect("not empty");
+                args.push(self.cased(how));
+                continue;
+            }
+            args.push(self.bit_type());
+            args.push(self.bit_offset());
+            if kind > 0 {
+                args.push(self.int());
+            }
+        }
+    }
+
+    fn bit_type(&mut self) -> Vec<u8> {
+        if self.one_in(40) {
+            return self.pick(&["u64", "i65", "i0", "u", "", "8", "I8", "u8\0", "i-1", "u08"]);
+        }
+        let sign = if self.rng.bool() { 'i' } else { 'u' };
+        let width = *self.rng.choice(&[1, 2, 4, 5, 7, 8, 9, 16, 31, 32, 33, 62, 63]).expect("not empty");
+        let width = if sign == 'i' && self.one_in(6) { 64 } else { width };
+        format!("{sign}{width}").into_bytes()
+    }
+
+    fn counter(&mut self) -> Vec<u8> {
+        if self.one_in(12) { self.key() } else { self.rng.choice(&self.counters).expect("not empty").clone() }
+    }
+
+    fn several_counters(&mut self) -> Args {
+        (0..self.rng.usize(1..4)).map(|_| self.counter()).collect()
+    }
+
+    /// Enough elements to pack a HyperLogLog, at times.
+    fn pfadd(&mut self) -> Args {
+        let mut args = vec![self.counter()];
+        let count = if self.one_in(8) { self.rng.usize(..2000) } else { self.rng.usize(..6) };
+        for _ in 0..count {
+            args.push(if self.one_in(3) { self.value() } else { self.rng.u32(..).to_string().into_bytes() });
+        }
+        args
+    }
+
+    /// Changes the magic or the remembered count. What is behind the header stays sound: where Redis finds
+    /// damage there it keeps what it has added before, and kival does not.
+    fn damage_counter(&mut self) -> Args {
+        let offset = if self.rng.bool() { self.rng.u8(..4) } else { self.rng.u8(8..16) };
+        vec![self.counter(), offset.to_string().into_bytes(), vec![self.rng.u8(..)]]
     }
 
     fn set(&mut self) -> Args {

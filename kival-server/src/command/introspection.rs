@@ -171,7 +171,7 @@ fn categories(row: &Command) -> Categories {
     if all.has(Categories::FAST) { all } else { all.and(Categories::SLOW) }
 }
 
-/// One specification for all keys, or one for each of two that are used differently.
+/// One specification for all keys, or one for the first and one for the others, if they are used differently.
 fn key_specs(row: &Command) -> Vec<Reply> {
     let Keys { first, last, step } = row.keys;
     let (first, spec) = (first as i64, row.key_spec);
@@ -179,8 +179,8 @@ fn key_specs(row: &Command) -> Vec<Reply> {
         return Vec::new();
     }
     if !spec.second.is_empty() {
-        let one = |flags, index| key_spec(flags, spec.notes, index, 0, 1);
-        return vec![one(spec.first, first), one(spec.second, first + 1)];
+        let one = |flags, index, last| key_spec(flags, spec.notes, index, last, 1);
+        return vec![one(spec.first, first, 0), one(spec.second, first + 1, i64::from(last.min(0)))];
     }
     // The last key counts from the first one, unless it counts from the end.
     let last = i64::from(last);
@@ -239,7 +239,9 @@ fn getkeys(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Err(WRONG_COUNT.into());
     }
     let keys: Vec<Bytes> = row.key_indices(request.len()).map(|index| request.bytes(index)).collect();
-    if keys.is_empty() { Err(WRONG_ARGUMENTS.into()) } else { Ok(keys.into_iter().collect()) }
+    // Each specification has to find a key.
+    let fewest = if row.key_spec.second.is_empty() { 1 } else { 2 };
+    if keys.len() < fewest { Err(WRONG_ARGUMENTS.into()) } else { Ok(keys.into_iter().collect()) }
 }
 
 fn list(_: &mut Context<'_>, args: Args<'_>) -> Outcome {

@@ -8,14 +8,19 @@
 //! A handler is a plain function of the [`Context`]: it neither waits nor locks nor sees a socket. It
 //! reads before it writes, so that one that meets a value on disk can start again later.
 
+mod bitfield;
+mod bitmap;
+mod bits;
 mod client;
 mod connection;
 pub mod context;
 mod expiry;
 mod generic;
+mod hyperloglog;
 mod info;
 mod introspection;
 mod kival;
+mod lcs;
 mod options;
 mod persistence;
 mod row;
@@ -35,13 +40,17 @@ use std::sync::LazyLock;
 
 /// The families' rows.
 const FAMILIES: &[&[Command]] = &[
+    bitfield::COMMANDS,
+    bitmap::COMMANDS,
     client::COMMANDS,
     connection::COMMANDS,
     expiry::COMMANDS,
     generic::COMMANDS,
+    hyperloglog::COMMANDS,
     info::COMMANDS,
     introspection::COMMANDS,
     kival::COMMANDS,
+    lcs::COMMANDS,
     persistence::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,

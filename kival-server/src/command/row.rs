@@ -203,7 +203,7 @@ bit_set! {
 pub struct KeySpec {
     /// For the first key, or all: RO, RW, OW or RM, then access, update, insert or delete.
     pub first: &'static [&'static str],
-    /// For the second key, where it differs.
+    /// For the second key and those behind it, where they differ from the first.
     pub second: &'static [&'static str],
     /// A remark on keys that no specification can express.
     pub notes: &'static str,
@@ -226,6 +226,10 @@ pub enum Group {
     Generic,
     /// Strings.
     String,
+    /// Strings as arrays of bits.
+    Bitmap,
+    /// Strings that count distinct elements.
+    HyperLogLog,
     /// Connections.
     Connection,
     /// The server.
@@ -238,6 +242,8 @@ impl Group {
         match self {
             Group::Generic => "generic",
             Group::String => "string",
+            Group::Bitmap => "bitmap",
+            Group::HyperLogLog => "hyperloglog",
             Group::Connection => "connection",
             Group::Server => "server",
         }

@@ -89,6 +89,15 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Answers the length of a value.",
         ..STRING
     },
+    Command {
+        name: "substr",
+        handler: getrange,
+        arity: 4,
+        flags: Flags::READONLY,
+        complexity: "O(N) with N bytes of the value",
+        summary: "Answers a part of a value, as GETRANGE does.",
+        ..STRING
+    },
 ];
 
 fn get(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {

@@ -228,7 +228,7 @@ fn setrange(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 /// A copy of `value`, with zeros behind it up to `len` bytes.
-fn with_room(value: &[u8], len: usize) -> Vec<u8> {
+pub(super) fn with_room(value: &[u8], len: usize) -> Vec<u8> {
     let mut copy = Vec::with_capacity(len.max(value.len()));
     copy.extend_from_slice(value);
     copy.resize(len.max(value.len()), 0);

@@ -78,6 +78,8 @@ pub struct Config {
     pub cache_size: u64,
     /// Longest argument that a client may send, in bytes.
     pub proto_max_bulk_len: u64,
+    /// Size in bytes above which a HyperLogLog is packed.
+    pub hll_sparse_max_bytes: u64,
     /// Bytes of requests that may wait for one client.
     pub client_query_buffer_limit: u64,
     /// Bytes of replies that may wait for one client, by class of client.
@@ -141,6 +143,7 @@ impl Config {
             history_retention: Duration::ZERO,
             cache_size: 0,
             proto_max_bulk_len: 0,
+            hll_sparse_max_bytes: 0,
             client_query_buffer_limit: 0,
             client_output_buffer_limit: OutputLimits::default(),
             hz: 0,

@@ -410,6 +410,20 @@ pub static SETTINGS: &[Setting] = &[
                0 is no limit",
     },
     Setting {
+        name: "hll-sparse-max-bytes",
+        heading: Limits,
+        kind: Kind::Memory {
+            min: 0,
+            max: SIZE_MAX,
+            get: |c| c.hll_sparse_max_bytes,
+            set: |c, bytes| c.hll_sparse_max_bytes = bytes,
+        },
+        default: "3000",
+        unit: "bytes",
+        change: RunTime,
+        help: "Size up to which a HyperLogLog is kept as runs of equal registers; then it is packed",
+    },
+    Setting {
         name: "hz",
         heading: Background,
         kind: Kind::Integer { min: 0, max: INT_MAX, get: |c| c.hz.into(), set: |c, n| c.hz = fit(n) },
