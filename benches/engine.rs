@@ -1,12 +1,11 @@
-//! The engine alone: puts, gets, recovery and compaction, on the in-memory file system, so that what is
-//! measured is the engine and not a disk.
+//! The engine alone: puts and gets, on the in-memory file system, so that what is measured is the engine and
+//! not a disk.
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kival_engine::fs::MemoryFs;
 use kival_engine::{CompactionPolicy, Engine, Options, SyncPolicy};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 
 const KEYS: u64 = 100_000;
 const VALUE: [u8; 100] = [b'v'; 100];
@@ -68,53 +67,5 @@ fn put_and_get(c: &mut Criterion) {
     group.finish();
 }
 
-fn recovery(c: &mut Criterion) {
-    let clean = MemoryFs::default();
-    filled(&clean).close().expect("close");
-    let mut group = c.benchmark_group("recovery");
-    group.throughput(Throughput::Elements(KEYS));
-    group.sample_size(10);
-    group.bench_function("from hints", |b| {
-        b.iter(|| {
-            let (engine, report) = Engine::open(options(&clean)).expect("open");
-            assert_eq!(report.keys, KEYS);
-            engine.close().expect("close");
-        });
-    });
-    group.finish();
-}
-
-fn compaction(c: &mut Criterion) {
-    let mut group = c.benchmark_group("compaction");
-    group.throughput(Throughput::Elements(KEYS));
-    group.sample_size(10);
-    group.bench_function("all live", |b| {
-        b.iter_batched(
-            || {
-                let fs = MemoryFs::default();
-                filled(&fs).close().expect("close");
-                let (wake, news) = channel();
-                let waker: kival_engine::Waker = Arc::new(move || {
-                    // The bench has ended when nobody listens.
-                    let _ = wake.send(());
-                });
-                let (engine, _) = Engine::open(Options { waker, ..options(&fs) }).expect("open");
-                (engine, news)
-            },
-            |(mut engine, news)| {
-                assert!(engine.compact());
-                engine.maintain();
-                while engine.stats().compaction.finished == 0 {
-                    news.recv().expect("the engine keeps its waker");
-                    engine.maintain();
-                }
-                engine
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    group.finish();
-}
-
-criterion_group!(benches, put_and_get, recovery, compaction);
+criterion_group!(benches, put_and_get);
 criterion_main!(benches);
