@@ -143,6 +143,8 @@ fn the_exceptions_are_no_wider_than_they_say() {
     check("PTTL", ":100\r\n", ":2102\r\n", false);
     check("PTTL", ":100\r\n", "-ERR\r\n", false);
     check("STRLEN", ":100\r\n", ":101\r\n", false);
+    check("DUMP", "$1\r\na\r\n", "$1\r\nb\r\n", false);
+    check("DUMP", "$1\r\na\r\n", "$-1\r\n", false);
     check("KEYS", "*2\r\n+a\r\n+b\r\n", "*2\r\n+b\r\n+a\r\n", true);
     check("KEYS", "*2\r\n+a\r\n+b\r\n", "*2\r\n+a\r\n+a\r\n", false);
     check("MGET", "*2\r\n+a\r\n+b\r\n", "*2\r\n+b\r\n+a\r\n", false);

@@ -17,6 +17,7 @@ mod compaction;
 mod crash;
 mod differential;
 mod durability;
+mod exchange;
 mod faults;
 mod inside;
 mod limits;

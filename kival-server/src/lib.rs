@@ -13,6 +13,7 @@
 //! | [`server`] | all of it put together |
 //! | [`number`], [`glob`] | Redis's numbers and patterns |
 //! | [`hll`] | HyperLogLogs in Redis's bytes |
+//! | [`rdb`] | Redis's serialisation of values |
 //! | [`limits`], [`logging`] | descriptors, memory, logs |
 //! | [`tools`] | the offline tools: check, repair, inspect, restore |
 
@@ -25,6 +26,7 @@ pub mod limits;
 pub mod logging;
 pub mod net;
 pub mod number;
+pub mod rdb;
 pub mod resp;
 pub mod server;
 pub mod tools;

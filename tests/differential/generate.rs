@@ -52,6 +52,8 @@ const TABLE: &[Row] = &[
     (20, "STRLEN", |g| vec![g.key()]),
     (35, "GETRANGE", |g| vec![g.key(), g.index(), g.index()]),
     (30, "SETRANGE", Generator::setrange),
+    (25, "DUMP", |g| vec![if g.one_in(3) { g.counter() } else { g.key() }]),
+    (40, "RESTORE", Generator::restore),
     (15, "SUBSTR", |g| vec![g.key(), g.index(), g.index()]),
     (20, "LCS", Generator::lcs),
     (40, "SETBIT", |g| vec![g.key(), g.bit_offset(), g.bit()]),
@@ -425,6 +427,32 @@ impl Generator {
     fn damage_counter(&mut self) -> Args {
         let offset = if self.rng.bool() { self.rng.u8(..4) } else { self.rng.u8(8..16) };
         vec![self.counter(), offset.to_string().into_bytes(), vec![self.rng.u8(..)]]
+    }
+
+    /// A payload of kival's, or one that redis-server has compressed, at times with a byte changed.
+    fn restore(&mut self) -> Args {
+        const COMPRESSED: &[u8] = b"\0\xc3\x09(\x01aa\xe0\x1b\0\x01aa\x0a\0\xcf\x09/\xaa\xae%\x83\x1d";
+        let value = self.value();
+        let mut payload = if self.one_in(8) { COMPRESSED.to_vec() } else { kival_server::rdb::dump(&value) };
+        if self.one_in(10) {
+            let at = self.rng.usize(..payload.len());
+            payload[at] ^= 1 << self.rng.u8(..8);
+        }
+        let lifetime = match self.rng.u8(..3) {
+            0 => b"0".to_vec(),
+            1 => self.millis(),
+            _ => self.at_millis(),
+        };
+        let mut args = vec![self.key(), lifetime, payload];
+        for _ in 0..self.rng.usize(..3) {
+            let word =
+                self.rng.choice(["REPLACE", "REPLACE", "ABSTTL", "IDLETIME", "FREQ"]).expect("not empty");
+            args.push(self.cased(word));
+            if word == "IDLETIME" || word == "FREQ" {
+                args.push(if self.one_in(3) { self.int() } else { self.rng.u8(..).to_string().into_bytes() });
+            }
+        }
+        args
     }
 
     fn set(&mut self) -> Args {

@@ -21,10 +21,12 @@ mod info;
 mod introspection;
 mod kival;
 mod lcs;
+mod object;
 mod options;
 mod persistence;
 mod row;
 mod scan;
+mod serialized;
 mod server;
 mod string;
 mod string_numeric;
@@ -51,8 +53,10 @@ const FAMILIES: &[&[Command]] = &[
     introspection::COMMANDS,
     kival::COMMANDS,
     lcs::COMMANDS,
+    object::COMMANDS,
     persistence::COMMANDS,
     scan::COMMANDS,
+    serialized::COMMANDS,
     server::COMMANDS,
     string::COMMANDS,
     string_numeric::COMMANDS,

@@ -1,0 +1,92 @@
+//! OBJECT: how Redis would keep a value. Here every value is bytes in the log, so these are answers by the
+//! value alone, for programs that ask.
+
+use super::generic::glance;
+use super::introspection::help;
+use super::{Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use crate::number::parse_i64;
+use crate::resp::{Args, Reply};
+
+/// Redis keeps strings up to this long beside their header.
+const LONGEST_EMBEDDED: usize = 44;
+const NO_FREQUENCY: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
+    note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+
+/// What the subcommands have in common.
+const SUBCOMMAND: Command = Command {
+    arity: 3,
+    flags: Flags::READONLY,
+    keys: Keys { first: 2, last: 2, step: 1 },
+    key_spec: KeySpec::all(&["RO"]),
+    categories: Categories::KEYSPACE,
+    group: Group::Generic,
+    since: "2.2.3",
+    tips: &["nondeterministic_output"],
+    ..Command::BASE
+};
+
+/// How Redis would keep a value.
+pub(super) const COMMANDS: &[Command] = &[Command {
+    name: "object",
+    arity: -2,
+    group: Group::Generic,
+    since: "2.2.3",
+    complexity: "Depends on the subcommand",
+    summary: "Holds the commands about how a value is kept.",
+    subcommands: &[
+        Command {
+            name: "encoding",
+            handler: encoding,
+            summary: "Answers the encoding that Redis would choose: int, embstr or raw.",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "freq",
+            handler: freq,
+            since: "4.0.0",
+            summary: "Answers how often a key is accessed, which is not counted: an error.",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "help",
+            handler: help,
+            arity: 2,
+            flags: Flags::LOADING.and(Flags::STALE),
+            keys: Keys::NONE,
+            key_spec: KeySpec::NONE,
+            since: "6.2.0",
+            tips: &[],
+            summary: "Lists the subcommands.",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "refcount",
+            handler: refcount,
+            summary: "Answers how many names a value has: 1.",
+            ..SUBCOMMAND
+        },
+    ],
+    ..Command::BASE
+}];
+
+fn encoding(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let key = &args[2];
+    let Some(entry) = glance(ctx, key)? else { return Ok(Reply::Null) };
+    // A long one is known without the value, which may be on disk.
+    if entry.value_size as usize > LONGEST_EMBEDDED {
+        return Ok("raw".into());
+    }
+    let value = ctx.value_of(key, &entry)?;
+    Ok(if parse_i64(&value).is_some() { "int" } else { "embstr" }.into())
+}
+
+fn freq(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    match glance(ctx, &args[2])? {
+        Some(_) => Err(NO_FREQUENCY.into()),
+        None => Ok(Reply::Null),
+    }
+}
+
+fn refcount(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    Ok(glance(ctx, &args[2])?.map_or(Reply::Null, |_| Reply::Integer(1)))
+}
