@@ -18,6 +18,7 @@ class Bench:
     smoke: bool
     round: int = 0
     rounds: int = 1
+    rocksdb: bool = True
 
     def size(self, full, smoke):
         return smoke if self.smoke else full

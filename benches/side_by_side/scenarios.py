@@ -2,7 +2,9 @@
 that has to be read, values that are huge. Where the reference is kival itself, without the disturbance, both
 sides come from one server."""
 
+import json
 import os
+import subprocess
 import time
 
 import disk
@@ -11,6 +13,7 @@ from report import Check
 from rows import Row, in_turn
 from servers import key
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 EVERYSEC = "everysec"
 
 
@@ -147,6 +150,21 @@ def overwritten(bench):
         return {"plain": live}, {"plain": most["plain"], "disk": most["disk"]}
 
 
+def engine_alone(bench):
+    """The program of benches/rivals, which makes rounds of its own."""
+    words = ["cargo", "run", "--release", "--quiet", "--manifest-path", os.path.join(HERE, "../rivals/Cargo.toml")]
+    words += [] if bench.rocksdb else ["--no-default-features"]
+    words += ["--", "--json", "--dir", bench.folder, "--rounds", str(bench.rounds)]
+    if bench.smoke:
+        words += ["--keys", "20000", "--synced", "50"]
+    out = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows = {row["what"]: row for row in json.loads(out)}
+    best = {what: row["rates"][row["best rival"]] for what, row in rows.items()}
+    return best, {what: row["rates"]["kival"] for what, row in rows.items()}
+
+
+RIVALS = ["put, no sync", "put in batches of 1,000, no sync", "put in batches of 1,000, a sync each",
+          "put, a sync each", "get, cache holds all", "get, cache holds few"]
 QUIET = "kival without it"
 
 SCENARIOS = [
@@ -173,6 +191,8 @@ SCENARIOS = [
     ], cold_reads),
     Row("huge-values", "beside a client that writes 512 MB values", QUIET,
         [Check("p99", "p99 of GET", "ms", ("<=", 3))], beside_huge),
+    Row("engine", "engine alone, 1 million keys", "the best rival",
+        [Check(what, what, "/s", (">=", 1.5)) for what in RIVALS], engine_alone, once=True),
     Row("disk", "steady random overwrite of 1 GB", "live bytes", [
         Check("plain", "most bytes of segments on disk", "MB"),
         Check("disk", "(that - 2 segments) / live bytes", "", ("<=", 2.0), plain=True),
