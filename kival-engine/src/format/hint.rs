@@ -150,6 +150,11 @@ pub fn entries(bytes: &[u8]) -> Result<Entries<'_>, Damage> {
     Ok(Entries(fields))
 }
 
+/// The entries of a block in which [`entries`] has found nothing wrong.
+pub(crate) fn checked_entries(bytes: &[u8]) -> impl Iterator<Item = HintEntry<'_>> {
+    Entries(Fields(&bytes[BLOCK_HEADER..])).map(|entry| entry.expect("the block has been checked"))
+}
+
 /// Goes through the entries of a block.
 pub struct Entries<'a>(Fields<'a>);
 

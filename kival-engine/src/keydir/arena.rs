@@ -214,9 +214,8 @@ impl Arena {
             return self.release(index);
         }
         page.give_back(handle.offset());
-        let (listed, live, bytes) = (page.listed, usize::from(page.live), page.data.len());
+        let (listed, live) = (page.listed, page.live);
         let number = usize::from(page.class);
-        let size = slot_size(number);
         let class = &mut self.classes[number];
         class.live -= 1;
         if live == 0 {
@@ -227,16 +226,47 @@ impl Arena {
             }
             return self.release(index);
         }
-        let wasteful = class.bytes > 2 * (class.live * size + PAGE_BYTES);
-        if wasteful && class.victim == NO_PAGE && live * size * 2 <= bytes {
-            class.victim = index;
-            class.swept = 0;
-            if listed {
-                self.unlist(index);
-            }
-        } else if !listed && class.victim != index {
+        if !self.nominate(index) && !listed && self.classes[number].victim != index {
             self.list(index);
         }
+    }
+
+    /// Makes a page its class's victim, if that has none and wastes memory, and the page is sparse.
+    fn nominate(&mut self, index: u32) -> bool {
+        let page = &self.pages[index as usize];
+        let (live, bytes, listed) = (usize::from(page.live), page.data.len(), page.listed);
+        let number = usize::from(page.class);
+        let size = slot_size(number);
+        let class = &mut self.classes[number];
+        let wasteful = class.bytes > 2 * (class.live * size + PAGE_BYTES);
+        if !wasteful || class.victim != NO_PAGE || live * size * 2 > bytes {
+            return false;
+        }
+        class.victim = index;
+        class.swept = 0;
+        if listed {
+            self.unlist(index);
+        }
+        true
+    }
+
+    /// The first page from `from` on that stands for something to [`Arena::evacuate`]: where to go on
+    /// from when that is done, and the length of entries.
+    pub(super) fn next_victim(&mut self, from: usize) -> Option<(usize, usize)> {
+        for index in from..self.pages.len() {
+            let page = &self.pages[index];
+            if page.class == OVERSIZED || page.live == 0 {
+                continue;
+            }
+            let number = usize::from(page.class);
+            if self.classes[number].victim != NO_PAGE {
+                return Some((index, slot_size(number)));
+            }
+            if self.nominate(index as u32) {
+                return Some((index + 1, slot_size(number)));
+            }
+        }
+        None
     }
 
     /// Moves one entry out of a sparse page of the class that holds entries of `len` bytes, and

@@ -81,6 +81,23 @@ impl Bucket {
         Bucket::with(std::iter::empty(), 0, depth, LEAST_SLOTS)
     }
 
+    /// A bucket of entries in ascending order, no larger than they need; none if that is larger than a
+    /// bucket that would rather split, unless it has to hold them.
+    pub(super) fn of(entries: &[Slot], depth: u32, whatever_size: bool) -> Option<Bucket> {
+        let room = entries.len();
+        if room > limit(homes_of(FULL_SLOTS)) && !whatever_size {
+            return None;
+        }
+        let bucket = Bucket::with(entries.iter().copied(), room, depth, LEAST_SLOTS);
+        (bucket.size() <= FULL_SLOTS || whatever_size).then_some(bucket)
+    }
+
+    /// The least number of buckets that hold so many entries, if none is larger than one that would
+    /// rather split; one at least.
+    pub(super) fn least_for(len: usize) -> usize {
+        len.div_ceil(limit(homes_of(FULL_SLOTS))).max(1)
+    }
+
     /// Builds a bucket of at least `least` slots, with room for `room` entries, from entries in
     /// ascending order.
     fn with(entries: impl Iterator<Item = Slot> + Clone, room: usize, depth: u32, least: usize) -> Bucket {

@@ -46,6 +46,12 @@ impl Expires {
         }
     }
 
+    /// Notes many entries at once, each with an expiry.
+    pub(super) fn extend(&mut self, new: Vec<(u64, Handle)>) {
+        self.sum += new.iter().map(|(expiry, _)| u128::from(*expiry)).sum::<u128>();
+        self.soonest.append(&mut new.into_iter().collect());
+    }
+
     /// Notes that the entry with this expiry has left `handle`.
     pub(super) fn remove(&mut self, expiry: u64, handle: Handle) {
         if expiry != 0 {

@@ -13,11 +13,15 @@
 
 mod arena;
 mod bucket;
+mod bulk;
 mod entry;
 mod expires;
+mod rebuild;
 mod table;
 #[cfg(test)]
 mod tests;
+
+pub use bulk::Bulk;
 
 use arena::{Arena, Handle};
 use expires::Expires;
@@ -316,12 +320,30 @@ impl Keydir {
     fn free(&mut self, handle: Handle, len: usize) {
         self.arena.free(handle);
         for _ in 0..EVACUATIONS {
-            let Some((from, to)) = self.arena.evacuate(len) else { return };
-            let (key, entry) = self.read(to);
-            let hash = self.hash(key);
-            let (position, _) = self.table.find(hash, |handle| handle == from).expect("a live slot is named");
-            self.table.repoint(position, to);
-            self.reindex(entry.expiry, from, entry.expiry, to);
+            if !self.evacuate(len) {
+                return;
+            }
+        }
+    }
+
+    /// Moves one entry out of a sparse page of the class that holds entries of `len` bytes; false if
+    /// there is nothing to gain.
+    fn evacuate(&mut self, len: usize) -> bool {
+        let Some((from, to)) = self.arena.evacuate(len) else { return false };
+        let (key, entry) = self.read(to);
+        let hash = self.hash(key);
+        let (position, _) = self.table.find(hash, |handle| handle == from).expect("a live slot is named");
+        self.table.repoint(position, to);
+        self.reindex(entry.expiry, from, entry.expiry, to);
+        true
+    }
+
+    /// Empties all sparse pages, after many slots were freed at once.
+    fn evacuate_all(&mut self) {
+        let mut page = 0;
+        while let Some((next, len)) = self.arena.next_victim(page) {
+            while self.evacuate(len) {}
+            page = next;
         }
     }
 }

@@ -16,7 +16,8 @@ const MERGED_LEN: usize = FULL_SLOTS / 4;
 const MERGED_PLACES: u32 = 1 << 10;
 /// The directory has at most this many places for each bucket, which hashes that an adversary has
 /// chosen could otherwise exceed; buckets then grow instead of splitting.
-const PLACES_A_BUCKET: usize = 32;
+const PLACES_A_BUCKET: usize = 1 << MOST_EMPTY_DEPTH;
+pub(super) const MOST_EMPTY_DEPTH: u32 = 5;
 /// Slots that one call of a scan may walk besides those its count asks for.
 const SCAN_SLACK: usize = 4096;
 /// Random draws of a slot before the next occupied one is taken.
@@ -247,6 +248,36 @@ impl Table {
             .chain(bucket.entries(0))
             .next()
             .map(Slot::handle)
+    }
+
+    /// Empties the table, and gives its buckets in the order of their hashes.
+    pub(super) fn take_buckets(&mut self) -> Vec<Bucket> {
+        let mut table = std::mem::take(self);
+        let mut taken = Vec::with_capacity(table.buckets.len());
+        let mut place = 0;
+        while let Some(&index) = table.directory.get(place) {
+            let bucket = std::mem::take(&mut table.buckets[index as usize]);
+            place += 1 << (table.global_depth - bucket.depth());
+            taken.push(bucket);
+        }
+        taken
+    }
+
+    /// The table of buckets that together serve all hashes and stand in their order.
+    pub(super) fn of_buckets(buckets: Vec<Bucket>, moved_max: usize) -> Table {
+        let global_depth = buckets.iter().map(Bucket::depth).max().unwrap_or(0);
+        let places = |(index, bucket): (usize, &Bucket)| {
+            std::iter::repeat_n(index as u32, 1 << (global_depth - bucket.depth()))
+        };
+        Table {
+            directory: buckets.iter().enumerate().flat_map(places).collect(),
+            global_depth,
+            unused_buckets: Vec::new(),
+            len: buckets.iter().map(Bucket::len).sum(),
+            slots: buckets.iter().map(Bucket::size).sum(),
+            moved_max,
+            buckets,
+        }
     }
 
     /// All entries, in no order.

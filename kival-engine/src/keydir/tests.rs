@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 impl Keydir {
     /// Asserts the module's invariants, and those of its parts.
-    fn check(&self) {
+    pub(super) fn check(&self) {
         self.arena.check();
         self.table.check(|handle| self.hash(self.read(handle).0));
         let named: BTreeSet<Handle> = self.table.handles().collect();
@@ -17,7 +17,7 @@ impl Keydir {
     }
 }
 
-fn entry(n: u64) -> Entry {
+pub(super) fn entry(n: u64) -> Entry {
     Entry {
         place: Place::new(3, n),
         sequence: n,
@@ -29,13 +29,13 @@ fn entry(n: u64) -> Entry {
     }
 }
 
-fn key_of(n: u64) -> [u8; 16] {
+pub(super) fn key_of(n: u64) -> [u8; 16] {
     let mut key = *b"key:............";
     key[4..12].copy_from_slice(&n.to_be_bytes());
     key
 }
 
-fn filled(count: u64) -> Keydir {
+pub(super) fn filled(count: u64) -> Keydir {
     let mut keydir = Keydir::new(7);
     for n in 0..count {
         keydir.insert(&key_of(n), entry(n));
@@ -54,7 +54,7 @@ enum Step {
     Thin(u8),
 }
 
-fn any_key() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn any_key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         1 => Just(Vec::new()),
         20 => (0_u8..60).prop_map(|n| key_of(n.into()).to_vec()),
@@ -65,7 +65,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 prop_compose! {
-    fn any_entry()(
+    pub(super) fn any_entry()(
         place in (0..=Place::MAX_SLOT, 0..=Place::MAX_OFFSET),
         sequence in 0_u64..1 << 56,
         value_size: u32,

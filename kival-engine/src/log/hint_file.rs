@@ -155,9 +155,17 @@ impl HintReader {
 
     /// The next block's bytes with all entries, checksum not yet checked; `None` after the last.
     pub(crate) fn next_block(&mut self) -> Result<Option<&[u8]>, Unusable> {
+        let mut block = std::mem::take(&mut self.block);
+        let read = self.read_block(&mut block);
+        self.block = block;
+        Ok(read?.then_some(&self.block))
+    }
+
+    /// Reads the next block as [`HintReader::next_block`] does, into `block`; false after the last.
+    pub(crate) fn read_block(&mut self, block: &mut Vec<u8>) -> Result<bool, Unusable> {
         let left = self.header.filter_at - self.at;
         if left == 0 {
-            return Ok(None);
+            return Ok(false);
         }
         let mut head = [0; hint::BLOCK_HEADER];
         read_full_at(&*self.file, &mut head, self.at)?;
@@ -165,10 +173,10 @@ impl HintReader {
         if size > left {
             return Err(Damage::Truncated.into());
         }
-        self.block.resize(size as usize, 0);
-        read_full_at(&*self.file, &mut self.block, self.at)?;
+        block.resize(size as usize, 0);
+        read_full_at(&*self.file, block, self.at)?;
         self.at += size;
-        Ok(Some(&self.block))
+        Ok(true)
     }
 
     /// The hint's filter.

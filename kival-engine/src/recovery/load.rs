@@ -1,31 +1,28 @@
 //! Reading all sealed segments into the keydir: hints where they can be used, else the records.
 //!
-//! Segments are read by several threads; one puts the records into the keydir, in whatever order they
-//! come. Sequences decide, so the order does not matter.
+//! Segments are read and checked by several threads; one gathers what they find ([`super::gather`]), in
+//! whatever order it comes.
 
 use super::Found;
+use super::gather::Gatherer;
 use super::salvage::{Piece, salvage, zones};
-use crate::engine::databases::{Databases, NAMESPACES, NamespaceMap, Space};
+use crate::engine::databases::Databases;
 use crate::engine::options::OnCorruption;
 use crate::engine::quarantine::{Quarantine, Zone};
-use crate::error::{Corruption, Damage, OpenError};
+use crate::error::{Damage, OpenError};
 use crate::format::hint::{self, BlockBuilder, HintEntry};
-use crate::format::record::{self, Kind, record_size};
-use crate::fs::read_full_at;
-use crate::keydir::{Entry, ExpiryChange, Place};
+use crate::format::record::Header;
 use crate::log::Home;
 use crate::log::hint_file::{HintReader, Unusable};
 use crate::log::scan::{Group, Scanner, Step};
 use crate::log::segments::Tally;
-use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Blocks on their way from the readers to the keydir.
-const IN_FLIGHT: usize = 16;
-/// Namespace ids passed over after damage, for those that a lost map may have issued.
-const LOST_NAMESPACES: u32 = 1 << 20;
+const IN_FLIGHT: usize = 4;
 /// Most threads that read segments.
 pub(super) const READERS: usize = 4;
 /// How often a long load says how far it is.
@@ -59,98 +56,198 @@ struct Shown {
     without_hint: Vec<u64>,
     damaged: Vec<u64>,
     zones: Vec<Zone>,
+    /// What each segment holds.
+    tallies: Vec<(usize, Tally)>,
 }
 
-/// A block of hint entries whose checksum was right.
+/// A block of hint entries that are sound.
 struct Block {
     segment: usize,
+    records: u64,
     bytes: Vec<u8>,
+}
+
+/// What the readers have in common.
+struct Desk<'a> {
+    source: Source<'a>,
+    /// No record has a sequence above it.
+    limit: u64,
+    /// The next segment to be read.
+    next: AtomicUsize,
+    /// Buffers of blocks that have been taken up. New ones would cost as much as filling them.
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 /// Loads segments by at most so many threads.
 pub(super) fn load(source: Source<'_>, databases: u32, most: usize) -> Result<Loaded, OpenError> {
-    let next = AtomicUsize::new(0);
     let sealed = source.sealed;
     let readers = std::thread::available_parallelism().map_or(1, usize::from).min(most).min(sealed.len());
-    let mut loader = Loader::new(source);
-    let reader = |sender: SyncSender<Block>| -> Result<Shown, OpenError> {
-        let mut shown = Shown::default();
-        loop {
-            let segment = next.fetch_add(1, Ordering::Relaxed);
-            let Some(found) = sealed.get(segment) else { return Ok(shown) };
-            read_segment(source, segment, found, &sender, &mut shown)?;
-        }
+    let desk = Desk {
+        source,
+        limit: source.home.manifest.get().sequence_limit,
+        next: AtomicUsize::new(0),
+        buffers: Mutex::default(),
     };
-    let reader = &reader;
+    let desk = &desk;
+    let mut gatherer = Gatherer::new(sealed, source.slots, source.policy);
+    let mut progress = Progress::of(sealed);
     let shown = std::thread::scope(|scope| {
         let (sender, blocks) = sync_channel::<Block>(IN_FLIGHT);
         let spawn = |_| {
             let sender = sender.clone();
-            scope.spawn(move || reader(sender))
+            scope.spawn(move || desk.read_all(&sender))
         };
         let threads: Vec<_> = (0..readers).map(spawn).collect();
         drop(sender);
         // On an error the channel is dropped, which stops the readers.
-        let inserted = blocks.into_iter().try_for_each(|block| loader.insert(&block));
+        let gathered: Result<(), OpenError> = blocks.into_iter().try_for_each(|block| {
+            gatherer.add_all(block.segment, hint::checked_entries(&block.bytes))?;
+            progress.add(block.records);
+            desk.hand_back(block.bytes);
+            Ok(())
+        });
         let mut all = Shown::default();
         for thread in threads {
             let shown = thread.join().expect("a reader does not panic")?;
             all.without_hint.extend(shown.without_hint);
             all.damaged.extend(shown.damaged);
             all.zones.extend(shown.zones);
+            all.tallies.extend(shown.tallies);
         }
-        inserted.map(|()| all)
+        gathered.map(|()| all)
     })?;
-    let tallies = std::mem::take(&mut loader.tallies);
-    let (databases, quarantine) = loader.finish(databases, shown.zones)?;
+    let mut tallies = vec![Tally::default(); sealed.len()];
+    shown.tallies.into_iter().for_each(|(segment, tally)| tallies[segment] = tally);
+    let (databases, quarantine) = gatherer.finish(databases, shown.zones)?;
     Ok(Loaded { databases, without_hint: shown.without_hint, damaged: shown.damaged, quarantine, tallies })
 }
 
-/// Sends the entries of a segment.
-fn read_segment(
-    source: Source<'_>,
-    segment: usize,
-    found: &Found,
-    out: &SyncSender<Block>,
-    shown: &mut Shown,
-) -> Result<(), OpenError> {
-    let home = source.home;
-    let Err(reason) = read_hint(home, segment, found, out) else { return Ok(()) };
-    tracing::info!(segment = %found.path.display(), %reason, "reading all records: its hint is of no use");
-    if source.policy == OnCorruption::Refuse {
-        read_records(home, segment, found, out)?;
-        shown.without_hint.push(found.entry.id);
-        return Ok(());
-    }
-    let sealed = found.entry.sealed.unwrap_or_default();
-    let (mut sender, mut records, mut gaps) = (Sender::new(segment, out), 0, Vec::new());
-    salvage(home, found, sealed.length, |piece| match piece {
-        Piece::Group(group) => {
-            records += u64::from(group.header.records);
-            sender.push_all(group);
-        }
-        Piece::Gap(gap) => gaps.push(gap),
-    })?;
-    sender.finish();
-    if gaps.is_empty() && !found.damaged {
-        shown.without_hint.push(found.entry.id);
-    } else {
-        shown.damaged.push(found.entry.id);
-        shown.zones.extend(zones(home, found, &sealed, records, &gaps));
-    }
-    Ok(())
+/// How far a load is.
+struct Progress {
+    records: u64,
+    of: u64,
+    started: Instant,
+    told: Instant,
 }
 
-/// Sends the entries of groups, block by block.
+impl Progress {
+    fn of(sealed: &[Found]) -> Progress {
+        let of = sealed.iter().map(|found| found.entry.sealed.unwrap_or_default().records).sum();
+        Progress { records: 0, of, started: Instant::now(), told: Instant::now() }
+    }
+
+    fn add(&mut self, records: u64) {
+        self.records += records;
+        if self.told.elapsed() > PROGRESS {
+            self.told = Instant::now();
+            let seconds = self.started.elapsed().as_secs();
+            tracing::info!(records = self.records, of = self.of, seconds, "loading");
+        }
+    }
+}
+
+/// What the records of a segment add up to.
+#[derive(Default)]
+struct Sum {
+    tally: Tally,
+    /// The highest sequence of all that was sent.
+    highest: u64,
+}
+
+impl Sum {
+    fn count(&mut self, header: &Header) {
+        self.tally.count(header);
+        self.highest = self.highest.max(header.sequence);
+    }
+}
+
+impl Desk<'_> {
+    /// Reads segments until there are none left.
+    fn read_all(&self, out: &SyncSender<Block>) -> Result<Shown, OpenError> {
+        let mut shown = Shown::default();
+        loop {
+            let segment = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(found) = self.source.sealed.get(segment) else { return Ok(shown) };
+            let mut sender = Sender {
+                desk: self,
+                segment,
+                out,
+                block: BlockBuilder::default(),
+                records: 0,
+                sum: Sum::default(),
+            };
+            self.read_segment(found, &mut sender, &mut shown)?;
+            if sender.sum.highest > self.limit {
+                let evidence = format!("{} holds a later record", found.path.display());
+                return Err(OpenError::StaleManifest { dir: self.source.home.dir.to_path_buf(), evidence });
+            }
+            shown.tallies.push((segment, sender.sum.tally));
+        }
+    }
+
+    /// A buffer to read a block into.
+    fn buffer(&self) -> Vec<u8> {
+        self.buffers.lock().expect("nobody panics with it").pop().unwrap_or_default()
+    }
+
+    fn hand_back(&self, buffer: Vec<u8>) {
+        if buffer.capacity() <= 2 * hint::MAX_BLOCK {
+            self.buffers.lock().expect("nobody panics with it").push(buffer);
+        }
+    }
+
+    /// Sends the entries of a segment.
+    fn read_segment(
+        &self,
+        found: &Found,
+        sender: &mut Sender<'_>,
+        shown: &mut Shown,
+    ) -> Result<(), OpenError> {
+        let home = self.source.home;
+        let Err(reason) = sender.send_hint(home, found) else { return Ok(()) };
+        tracing::info!(segment = %found.path.display(), %reason, "reading all records: its hint is of no use");
+        // What has been sent of it was sound; it comes again.
+        sender.sum.tally = Tally::default();
+        if self.source.policy == OnCorruption::Refuse {
+            sender.send_records(home, found)?;
+            shown.without_hint.push(found.entry.id);
+            return Ok(());
+        }
+        let sealed = found.entry.sealed.unwrap_or_default();
+        let (mut records, mut gaps) = (0, Vec::new());
+        salvage(home, found, sealed.length, |piece| match piece {
+            Piece::Group(group) => {
+                records += u64::from(group.header.records);
+                sender.push_all(group);
+            }
+            Piece::Gap(gap) => gaps.push(gap),
+        })?;
+        sender.flush();
+        if gaps.is_empty() && !found.damaged {
+            shown.without_hint.push(found.entry.id);
+        } else {
+            shown.damaged.push(found.entry.id);
+            shown.zones.extend(zones(home, found, &sealed, records, &gaps));
+        }
+        Ok(())
+    }
+}
+
+/// Sends the entries of one segment, block by block, and adds them up.
 struct Sender<'a> {
+    desk: &'a Desk<'a>,
     segment: usize,
     out: &'a SyncSender<Block>,
     block: BlockBuilder,
+    /// How many are in the block.
+    records: u64,
+    sum: Sum,
 }
 
-impl<'a> Sender<'a> {
-    fn new(segment: usize, out: &'a SyncSender<Block>) -> Sender<'a> {
-        Sender { segment, out, block: BlockBuilder::default() }
+impl Sender<'_> {
+    /// Sends a block; false if nobody wants it, because the load has failed elsewhere.
+    fn send(&self, bytes: Vec<u8>, records: u64) -> bool {
+        self.out.send(Block { segment: self.segment, records, bytes }).is_ok()
     }
 
     fn push_all(&mut self, group: &Group<'_>) {
@@ -159,277 +256,59 @@ impl<'a> Sender<'a> {
                 self.flush();
             }
             self.block.push(&HintEntry { header: record.header, offset, key: record.key });
+            self.records += 1;
+            self.sum.count(&record.header);
         }
     }
 
     fn flush(&mut self) {
-        // A closed channel means that the load has failed elsewhere.
-        let _ = self.out.send(Block { segment: self.segment, bytes: self.block.finish().to_vec() });
+        if self.block.is_empty() {
+            return;
+        }
+        let mut bytes = self.desk.buffer();
+        bytes.clear();
+        bytes.extend_from_slice(self.block.finish());
+        let records = std::mem::take(&mut self.records);
+        self.send(bytes, records);
         self.block.clear();
     }
 
-    fn finish(mut self) {
-        if !self.block.is_empty() {
-            self.flush();
-        }
-    }
-}
-
-fn read_hint(home: &Home, segment: usize, found: &Found, out: &SyncSender<Block>) -> Result<(), Unusable> {
-    let length = found.entry.sealed.unwrap_or_default().length;
-    let mut reader = HintReader::open(&*home.fs, &home.dir, home.store, found.entry.id, length)?;
-    while let Some(bytes) = reader.next_block()? {
-        for entry in hint::entries(bytes)? {
-            let entry = entry?;
-            let end = entry.offset.checked_add(entry.header.record_size());
-            if end.is_none_or(|end| end > length) {
-                return Err(Damage::Field.into());
+    fn send_hint(&mut self, home: &Home, found: &Found) -> Result<(), Unusable> {
+        let length = found.entry.sealed.unwrap_or_default().length;
+        let mut reader = HintReader::open(&*home.fs, &home.dir, home.store, found.entry.id, length)?;
+        loop {
+            let mut bytes = self.desk.buffer();
+            if !reader.read_block(&mut bytes)? {
+                return Ok(());
+            }
+            let mut records = 0;
+            for entry in hint::entries(&bytes)? {
+                let entry = entry?;
+                let end = entry.offset.checked_add(entry.header.record_size());
+                if end.is_none_or(|end| end > length) {
+                    return Err(Damage::Field.into());
+                }
+                self.sum.count(&entry.header);
+                records += 1;
+            }
+            if !self.send(bytes, records) {
+                return Ok(());
             }
         }
-        if out.send(Block { segment, bytes: bytes.to_vec() }).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn read_records(
-    home: &Home,
-    segment: usize,
-    found: &Found,
-    out: &SyncSender<Block>,
-) -> Result<(), OpenError> {
-    let length = found.entry.sealed.unwrap_or_default().length;
-    let mut scanner = Scanner::new(found.file.clone(), home.store, found.first_group(), length, None);
-    let mut sender = Sender::new(segment, out);
-    loop {
-        let place = scanner.position();
-        match scanner.step().map_err(found.io("read"))? {
-            Step::Group(group) => sender.push_all(&group),
-            Step::End => break,
-            Step::Broken(damage) => return Err(found.corruption(place.offset, damage)),
-        }
-    }
-    sender.finish();
-    Ok(())
-}
-
-/// A namespace while it is loaded: beside its keys what may still meet an older record.
-struct Loading {
-    space: Space,
-    tombstones: HashMap<Box<[u8]>, u64>,
-    /// Expiry records whose value has not come yet.
-    changes: HashMap<Box<[u8]>, (u64, ExpiryChange)>,
-}
-
-struct Loader<'a> {
-    home: &'a Home,
-    sealed: &'a [Found],
-    slots: &'a [u32],
-    policy: OnCorruption,
-    limit: u64,
-    spaces: HashMap<u32, Loading>,
-    /// The newest namespaces record: sequence, segment, offset, header.
-    newest_map: Option<(u64, usize, u64, record::Header)>,
-    records: u64,
-    tallies: Vec<Tally>,
-    started: Instant,
-    told: Instant,
-}
-
-impl<'a> Loader<'a> {
-    fn new(source: Source<'a>) -> Loader<'a> {
-        let Source { home, sealed, slots, policy } = source;
-        Loader {
-            home,
-            sealed,
-            slots,
-            policy,
-            limit: home.manifest.get().sequence_limit,
-            spaces: HashMap::new(),
-            newest_map: None,
-            records: 0,
-            tallies: vec![Tally::default(); sealed.len()],
-            started: Instant::now(),
-            told: Instant::now(),
-        }
     }
 
-    fn insert(&mut self, block: &Block) -> Result<(), OpenError> {
-        let found = &self.sealed[block.segment];
-        let sound = "the reader has checked the block";
-        for entry in hint::entries(&block.bytes).expect(sound) {
-            let entry = entry.expect(sound);
-            if entry.header.sequence > self.limit {
-                let evidence = format!("{} holds a later record", found.path.display());
-                return Err(OpenError::StaleManifest { dir: self.home.dir.to_path_buf(), evidence });
+    fn send_records(&mut self, home: &Home, found: &Found) -> Result<(), OpenError> {
+        let length = found.entry.sealed.unwrap_or_default().length;
+        let mut scanner = Scanner::new(found.file.clone(), home.store, found.first_group(), length, None);
+        loop {
+            let place = scanner.position();
+            match scanner.step().map_err(found.io("read"))? {
+                Step::Group(group) => self.push_all(&group),
+                Step::End => break,
+                Step::Broken(damage) => return Err(found.corruption(place.offset, damage)),
             }
-            self.insert_entry(block.segment, &entry)?;
-            self.tallies[block.segment].count(&entry.header);
-            self.records += 1;
         }
-        if self.told.elapsed() > PROGRESS {
-            self.told = Instant::now();
-            let total: u64 = self.sealed.iter().map(|f| f.entry.sealed.unwrap_or_default().records).sum();
-            let seconds = self.started.elapsed().as_secs();
-            tracing::info!(records = self.records, of = total, seconds, "loading");
-        }
+        self.flush();
         Ok(())
-    }
-
-    fn insert_entry(&mut self, segment: usize, entry: &HintEntry<'_>) -> Result<(), OpenError> {
-        let header = &entry.header;
-        let place = Place::new(self.slots[segment], entry.offset);
-        if header.kind == Kind::Namespaces {
-            if self.newest_map.is_none_or(|(sequence, ..)| sequence < header.sequence) {
-                self.newest_map = Some((header.sequence, segment, entry.offset, *header));
-            }
-            return Ok(());
-        }
-        let loading = self.spaces.entry(header.namespace).or_insert_with(|| Loading {
-            space: Space::new(header.namespace),
-            tombstones: HashMap::new(),
-            changes: HashMap::new(),
-        });
-        match header.kind {
-            Kind::Value => loading.value(entry.key, header, place),
-            Kind::Tombstone => loading.tombstone(entry.key, header.sequence),
-            Kind::Expiry => loading.expiry(entry.key, header, place),
-            Kind::Root | Kind::Element | Kind::ElementTombstone | Kind::Namespaces => {
-                return Err(self.sealed[segment].corruption(entry.offset, Damage::Unsupported));
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(mut self, databases: u32, zones: Vec<Zone>) -> Result<(Databases, Quarantine), OpenError> {
-        let mut lost_map = None;
-        let (mut map, record) = match self.newest_map {
-            Some((sequence, segment, offset, header)) => match self.read_map(segment, offset, &header) {
-                Ok(map) => {
-                    let place = Place::new(self.slots[segment], offset);
-                    (map, Some((sequence, place, header.record_size())))
-                }
-                Err(OpenError::Corrupt(corruption)) if self.policy == OnCorruption::Quarantine => {
-                    lost_map = Some((sequence, corruption));
-                    (NamespaceMap::default(), None)
-                }
-                Err(error) => return Err(error),
-            },
-            None => (NamespaceMap::default(), None),
-        };
-        if !zones.is_empty() || lost_map.is_some() {
-            // What was issued by a map that is lost is not issued again.
-            let seen = self.spaces.keys().copied().max().unwrap_or(0).max(map.next);
-            map.next = seen.saturating_add(LOST_NAMESPACES);
-        }
-        let mut quarantine = Quarantine::new(zones, lost_map, map.next);
-        for (&namespace, loading) in &self.spaces {
-            for (key, &sequence) in &loading.tombstones {
-                quarantine.note_deleted(namespace, key, sequence);
-            }
-        }
-        quarantine.commit();
-        let spaces = self.spaces.drain().map(|(id, loading)| (id, loading.space)).collect();
-        Ok((Databases::new(&map, spaces, databases, record), quarantine))
-    }
-
-    fn read_map(
-        &self,
-        segment: usize,
-        offset: u64,
-        header: &record::Header,
-    ) -> Result<NamespaceMap, OpenError> {
-        let found = &self.sealed[segment];
-        let mut bytes = vec![0; header.record_size() as usize];
-        read_full_at(&*found.file, &mut bytes, offset).map_err(found.io("read"))?;
-        let value = record::decode(&bytes).and_then(|record| {
-            let expected = record.header == *header && header.namespace == NAMESPACES;
-            if expected { NamespaceMap::decode(record.value) } else { Err(Damage::Misplaced) }
-        });
-        value.map_err(|damage| Corruption { file: found.path.clone(), offset, damage }.into())
-    }
-}
-
-impl Loading {
-    fn value(&mut self, key: &[u8], header: &record::Header, place: Place) {
-        let sequence = header.sequence;
-        if !self.tombstones.is_empty() && self.tombstones.get(key).is_some_and(|&gone| gone > sequence) {
-            return;
-        }
-        let mut entry = Entry {
-            place,
-            sequence,
-            value_size: header.value_size,
-            data_type: header.data_type,
-            access: 0,
-            expiry: header.expiry,
-            change: None,
-        };
-        // Optimistic: most keys of a load are new, and one look-up is enough for them.
-        if let Some(before) = self.space.keydir.insert(key, entry) {
-            if before.sequence >= sequence {
-                self.space.keydir.insert(key, before);
-                return;
-            }
-            self.space.retire_entry(key, &before);
-            if let Some(change) = before.change.filter(|change| change.sequence > sequence) {
-                entry.change = Some(change);
-                entry.expiry = before.expiry;
-                self.space.keydir.insert(key, entry);
-            }
-        }
-        if !self.changes.is_empty() {
-            let waiting = self.changes.remove(key);
-            if let Some((expiry, change)) = waiting.filter(|(_, change)| change.sequence > sequence) {
-                entry.change = Some(change);
-                entry.expiry = expiry;
-                self.space.keydir.insert(key, entry);
-            }
-        }
-        self.space.enlist_entry(key, &entry);
-    }
-
-    fn tombstone(&mut self, key: &[u8], sequence: u64) {
-        if let Some(before) = self.space.keydir.get(key)
-            && before.sequence < sequence
-        {
-            self.space.retire_entry(key, &before);
-            self.space.keydir.remove(key);
-            // A later expiry belongs to a value that has not come yet.
-            if let Some(change) = before.change.filter(|change| change.sequence > sequence) {
-                self.changes.insert(key.into(), (before.expiry, change));
-            }
-        }
-        match self.tombstones.get_mut(key) {
-            Some(newest) => *newest = sequence.max(*newest),
-            None => {
-                self.tombstones.insert(key.into(), sequence);
-            }
-        }
-    }
-
-    fn expiry(&mut self, key: &[u8], header: &record::Header, place: Place) {
-        let change = ExpiryChange { sequence: header.sequence, place };
-        match self.space.keydir.get(key) {
-            Some(mut entry) => {
-                let newest = entry.change.map_or(entry.sequence, |change| change.sequence);
-                if change.sequence > newest {
-                    if let Some(older) = entry.change {
-                        self.space.retire(older.place, record_size(key.len(), 0));
-                    }
-                    self.space.enlist(place, record_size(key.len(), 0));
-                    entry.change = Some(change);
-                    entry.expiry = header.expiry;
-                    self.space.keydir.insert(key, entry);
-                }
-            }
-            None => {
-                let waiting = self.changes.get(key);
-                if waiting.is_none_or(|(_, other)| other.sequence < change.sequence) {
-                    self.changes.insert(key.into(), (header.expiry, change));
-                }
-            }
-        }
     }
 }

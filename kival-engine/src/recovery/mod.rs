@@ -4,6 +4,7 @@
 //! all segments. Nothing here looks at a clock: what has expired is found when it is looked at.
 
 mod around;
+mod gather;
 mod load;
 mod salvage;
 pub(crate) mod strays;
