@@ -28,3 +28,4 @@ mod restart;
 mod scrub;
 mod target;
 mod tools;
+mod transactions;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use kival_test_support::{Client, Frame, Server, Value, encode, printable};
 
-use super::compare::{rule, same};
+use super::compare::{Rule, rule, same, same_all};
 use super::generate::{Args, Generator};
 
 /// How many databases the servers have.
@@ -58,6 +58,8 @@ pub(crate) struct Run {
     past: VecDeque<Past>,
     /// The database that each speaker has selected.
     dbs: [String; 2],
+    /// The rules for what each speaker has queued since its MULTI.
+    queued: [Option<Vec<Rule>>; 2],
     /// The longest that a batch has taken: no two clocks can have been read further apart.
     longest: Duration,
     next: u64,
@@ -84,6 +86,7 @@ impl Run {
             generator: Generator::new(rng),
             past: VecDeque::new(),
             dbs: ["0".to_owned(), "0".to_owned()],
+            queued: [None, None],
             longest: Duration::ZERO,
             next: 0,
             next_state: BETWEEN_STATES,
@@ -110,6 +113,8 @@ impl Run {
         let batch = self.batch(size);
         self.send(speaker, batch)?;
         match self.generator.rng().u8(..10) {
+            // There these would only be queued.
+            _ if self.queued[speaker].is_some() => {}
             0 => self.full_scan(speaker)?,
             1 => self.random_key(speaker)?,
             _ => {}
@@ -125,7 +130,12 @@ impl Run {
     pub(crate) fn start_over(&mut self) {
         for side in &mut self.sides {
             side.inspector.call(&["FLUSHALL"]);
+            for speaker in &mut side.speakers {
+                speaker.call(&["DISCARD"]);
+                speaker.call(&["UNWATCH"]);
+            }
         }
+        self.queued = [None, None];
         self.past.clear();
     }
 
@@ -159,7 +169,10 @@ impl Run {
                 tamper(index, &args, frame);
             }
             let agreed = match &pair {
-                [Ok(l), Ok(r)] => same(rule(&args[0]), self.slack_ms(), l, r),
+                [Ok(l), Ok(r)] => match self.executed(speaker, &args, r) {
+                    Some(rules) => same_all(&rules, self.slack_ms(), l, r),
+                    None => same(rule(&args[0]), self.slack_ms(), l, r),
+                },
                 _ => false,
             };
             let shown = pair.each_ref().map(show);
@@ -175,6 +188,22 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Follows a speaker's transaction by a reply; the rules for the queued commands if this was their EXEC.
+    fn executed(&mut self, speaker: usize, args: &Args, reply: &Frame) -> Option<Vec<Rule>> {
+        let queued = &mut self.queued[speaker];
+        let is = |name: &str| args[0].eq_ignore_ascii_case(name.as_bytes());
+        if reply.raw == b"+QUEUED\r\n" {
+            queued.get_or_insert_default().push(rule(&args[0]));
+        } else if is("MULTI") && !reply.value.is_error() {
+            *queued = Some(Vec::new());
+        } else if is("EXEC") || is("DISCARD") {
+            // A wrong number of arguments ends no transaction.
+            let ended = !reply.raw.starts_with(b"-ERR wrong number");
+            return if ended { queued.take() } else { None };
+        }
+        None
     }
 
     /// The bytes of a command: an array of bulk strings or, one time in twenty where it is short, a line.

@@ -108,6 +108,11 @@ impl Engine {
         Ok(Some(entry))
     }
 
+    /// Whether the keydir has a key, one that has expired and was not looked at since included.
+    pub fn contains(&self, db: u32, key: &[u8]) -> bool {
+        self.databases.spaces[db as usize].keydir.get(key).is_some()
+    }
+
     /// The damage that may have taken a newer record of a key than its entry, or than its absence.
     pub(super) fn doubts(&self, db: u32, key: &[u8], entry: Option<&Entry>) -> Option<Corruption> {
         // Which namespace a database has is told by the newest map.

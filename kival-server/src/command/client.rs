@@ -204,16 +204,19 @@ fn line(session: &Session) -> String {
     let text = String::from_utf8_lossy;
     let held: usize = session.held.iter().map(|held| held.output.len()).sum();
     let output = session.outbox.unsent() + held;
-    let memory = size_of::<Session>() + session.query_bytes + output;
+    let queued = session.transaction.as_deref();
+    let multi_mem = queued.map_or(0, |transaction| transaction.bytes);
+    let memory = size_of::<Session>() + session.query_bytes + multi_mem + output;
     let flags = match session.parked {
         _ if session.closing => "c",
         Some(Parked::Waiting(_)) => "b",
+        _ if queued.is_some() => "x",
         _ => "N",
     };
     let command = session.last_command.map_or("NULL".to_owned(), |(outer, inner)| full_name(outer, inner));
     format!(
         "id={id} addr={addr} laddr={laddr} fd=-1 name={name} age={age} idle={idle} flags={flags} db={db} \
-         sub=0 psub=0 ssub=0 multi=-1 qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+         sub=0 psub=0 ssub=0 multi={multi} qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem={multi_mem} rbs=0 rbp=0 obl=0 \
          oll={oll} omem={output} tot-mem={memory} events={events} cmd={command} user=default redir=-1 \
          resp={resp} lib-name={lib_name} lib-ver={lib_ver}\n",
         id = session.id,
@@ -223,6 +226,7 @@ fn line(session: &Session) -> String {
         age = session.since.elapsed().as_secs(),
         idle = session.active.elapsed().as_secs(),
         db = session.db,
+        multi = queued.map_or(-1, |transaction| transaction.queue.len() as i64),
         qbuf = session.query_bytes,
         oll = session.held.len(),
         events = if output > 0 { "rw" } else { "r" },
@@ -264,6 +268,8 @@ mod tests {
             outbox: outbox(None).0,
             parked: None,
             backlog: VecDeque::new(),
+            transaction: None,
+            watched: Vec::new(),
             held: VecDeque::new(),
             over_soft_limit: None,
         }

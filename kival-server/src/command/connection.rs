@@ -2,7 +2,7 @@
 //! itself and of others is in `client`.
 
 use super::options::{SYNTAX_ERROR, database, is_word};
-use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, client, info};
+use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, client, info, transaction};
 use crate::number::parse_i64;
 use crate::resp::{Args, Protocol, Reply};
 
@@ -64,7 +64,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "quit",
         handler: quit,
         arity: -1,
-        flags: ALWAYS,
+        flags: ALWAYS.and(Flags::UNQUEUED),
         summary: "Ends the connection behind the replies so far.",
         ..CONNECTION
     },
@@ -72,7 +72,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "reset",
         handler: reset,
         arity: 1,
-        flags: ALWAYS,
+        flags: ALWAYS.and(Flags::UNQUEUED),
         since: "6.2.0",
         summary: "Makes the connection as if it were new.",
         ..CONNECTION
@@ -106,6 +106,7 @@ fn quit(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
 fn reset(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let authenticated = ctx.server.config.requirepass.is_empty();
     ctx.server.durability_changed |= ctx.session.durability.is_some();
+    transaction::abandon(ctx);
     ctx.session.reset(authenticated);
     Ok(Reply::status("RESET"))
 }

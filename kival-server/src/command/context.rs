@@ -3,6 +3,7 @@
 use crate::engine_task::server_state::ServerState;
 use crate::engine_task::session::{Clients, Session};
 use crate::engine_task::store::Store;
+use crate::engine_task::transaction::Transaction;
 use crate::resp::{ErrorReply, Reply};
 use bytes::Bytes;
 use kival_engine::{ColdRead, KeyEntry, ReadError, WriteError};
@@ -25,6 +26,8 @@ pub enum Abort {
     Wait(Wait),
     /// There is no reply.
     Silent,
+    /// What was queued behind MULTI is to run; its replies are the reply.
+    Run(Box<Transaction>),
 }
 
 /// What a command waits for, and what it answers then.

@@ -31,6 +31,7 @@ mod server;
 mod string;
 mod string_numeric;
 mod string_set;
+mod transaction;
 
 pub use context::{Abort, Context, Outcome, Wait, WaitFor};
 pub use row::{Categories, Command, Flags, Group, KeySpec, Keys};
@@ -61,6 +62,7 @@ const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     string_numeric::COMMANDS,
     string_set::COMMANDS,
+    transaction::COMMANDS,
 ];
 
 /// Nobody can add a name that collides, so the quickest hash will do.

@@ -163,6 +163,10 @@ bit_set! {
     WHOLE_KEYSPACE = 16 "";
     /// Runs only where `enable-debug-command` lets it.
     PROTECTED = 17 "";
+    /// Runs at once inside a transaction, too.
+    UNQUEUED = 19 "";
+    /// Ends a transaction, also when it is refused.
+    ENDS_TRANSACTION = 20 "";
 }
 
 bit_set! {
@@ -234,6 +238,8 @@ pub enum Group {
     Connection,
     /// The server.
     Server,
+    /// Transactions.
+    Transactions,
 }
 
 impl Group {
@@ -246,6 +252,7 @@ impl Group {
             Group::HyperLogLog => "hyperloglog",
             Group::Connection => "connection",
             Group::Server => "server",
+            Group::Transactions => "transactions",
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `cron.rs` | what happens by the clock |
 //! | `park.rs` | commands that wait |
 //! | `store.rs` | the engine as handlers see it |
+//! | `transaction.rs`, `watch.rs` | MULTI to EXEC, and what WATCH sees |
 //! | `warm.rs` | loads ahead of what commands will look up |
 //! | `session.rs`, `server_state.rs` | clients and server as handlers see them |
 
@@ -22,7 +23,9 @@ mod run;
 pub mod server_state;
 pub mod session;
 pub mod store;
+pub mod transaction;
 mod warm;
+pub mod watch;
 
 use crate::config::AppendFsync;
 use crate::net::outbox::Outbox;
@@ -321,6 +324,8 @@ impl EngineTask {
             backlog: VecDeque::new(),
             last_word: None,
             input_ended: false,
+            transaction: None,
+            watched: Vec::new(),
             held: VecDeque::new(),
             over_soft_limit: None,
         };
@@ -337,8 +342,9 @@ impl EngineTask {
 
     fn forget(&mut self, client: ClientKey) {
         if self.is_here(client)
-            && let Some(gone) = self.clients.remove(client.slot)
+            && let Some(mut gone) = self.clients.remove(client.slot)
         {
+            self.unwatch(&mut gone);
             self.server.durability_changed |= gone.durability.is_some();
         }
     }
@@ -409,6 +415,9 @@ impl EngineTask {
             let done = *next >= batch.len();
             let mut output = Output::new();
             let before = session.standing();
+            // If it was EXEC, its transaction ends with the error.
+            session.transaction = None;
+            self.unwatch(&mut session);
             let reply = Reply::Error(self.refuse_read(error));
             crate::resp::encode(&reply, session.protocol, &mut output);
             if done {

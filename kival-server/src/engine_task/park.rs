@@ -32,8 +32,20 @@ pub fn cold_reads(
     args: Args<'_>,
     met: ColdRead,
 ) -> Vec<ColdRead> {
-    let mut known = HashSet::from([met.sequence()]);
     let mut reads = vec![met];
+    add_cold_reads(store, db, command, args, &mut reads);
+    reads
+}
+
+/// Adds the cold reads of a command's keys to those of others.
+pub fn add_cold_reads(
+    store: &mut Store,
+    db: u32,
+    command: &Command,
+    args: Args<'_>,
+    reads: &mut Vec<ColdRead>,
+) {
+    let mut known: HashSet<u64> = reads.iter().map(ColdRead::sequence).collect();
     for index in command.key_indices(args.len()) {
         let key = &args[index];
         let engine = store.engine();
@@ -45,7 +57,6 @@ pub fn cold_reads(
             reads.push(read);
         }
     }
-    reads
 }
 
 /// Reads values; for a thread that may wait. The first is the one that the command has met; if another

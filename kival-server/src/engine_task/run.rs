@@ -2,8 +2,8 @@
 
 use super::park::{self, Parked};
 use super::session::Session;
-use super::{ClientKey, EngineTask, Event, TURN_BYTES, TurnReply, warm};
-use crate::command::{self, Abort, Command, Context, Flags};
+use super::{ClientKey, EngineTask, TURN_BYTES, TurnReply, warm};
+use crate::command::{self, Abort, Command, Context, Flags, Outcome};
 use crate::config::{AppendFsync, DebugCommand};
 use crate::resp::{Args, Batch, ErrorReply, Output, Reply, encode};
 use kival_engine::keydir::WARM;
@@ -16,7 +16,7 @@ const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-
     configuration file, and then restart the server.";
 
 /// What a command leads to.
-enum Step {
+pub(super) enum Step {
     Reply(Reply),
     Silent,
     Park(Parked),
@@ -80,25 +80,37 @@ impl EngineTask {
         self.server.counters.commands += 1;
         let command = match self.gates(session, args) {
             Ok(command) => command,
-            Err(error) => return self.refuse(error),
+            Err(error) => {
+                let error = self.spoil(session, args, error);
+                return self.refuse(error);
+            }
         };
+        if session.transaction.is_some() && !command.flags.has(Flags::UNQUEUED) {
+            return self.queue(session, command, args);
+        }
+        match self.execute(session, command, args) {
+            Ok(Reply::Error(error)) => self.refuse(error),
+            Ok(reply) => Step::Reply(reply),
+            Err(abort) => self.abort(session, client, command, args, abort),
+        }
+    }
+
+    /// Runs a handler, and takes back what it has changed if it has no reply.
+    pub(super) fn execute(&mut self, session: &mut Session, command: &Command, args: Args<'_>) -> Outcome {
         let savepoint = self.store.engine().savepoint();
         let counted = self.store.counted();
         let mut context =
             Context { store: &mut self.store, session, clients: &mut self.clients, server: &mut self.server };
-        match (command.handler)(&mut context, args) {
-            Ok(Reply::Error(error)) => self.refuse(error),
-            Ok(reply) => Step::Reply(reply),
-            Err(abort) => {
-                self.store.engine().roll_back(savepoint);
-                self.store.forget_taken_back();
-                if matches!(abort, Abort::Cold(_)) {
-                    // It runs again, and counts then.
-                    self.store.recount(counted);
-                }
-                self.abort(session, client, command, args, abort)
+        let outcome = (command.handler)(&mut context, args);
+        if let Err(abort) = &outcome {
+            self.store.engine().roll_back(savepoint);
+            self.store.forget_taken_back();
+            if matches!(abort, Abort::Cold(_)) {
+                // It runs again, and counts then.
+                self.store.recount(counted);
             }
         }
+        outcome
     }
 
     /// What every command must pass: it exists, its arity is right, it is allowed, its client is known.
@@ -127,7 +139,7 @@ impl EngineTask {
         }
     }
 
-    fn refuse(&mut self, error: ErrorReply) -> Step {
+    pub(super) fn refuse(&mut self, error: ErrorReply) -> Step {
         self.count_error(&error);
         Step::Reply(Reply::Error(error))
     }
@@ -156,6 +168,13 @@ impl EngineTask {
         refusal
     }
 
+    /// The reply to a command that cannot write.
+    pub(super) fn refuse_write(&mut self, error: &WriteError) -> ErrorReply {
+        let doubtful = matches!(error, WriteError::Doubtful(_));
+        self.server.counters.corrupt_reads += u64::from(doubtful);
+        write_refusal(error)
+    }
+
     fn abort(
         &mut self,
         session: &mut Session,
@@ -169,19 +188,14 @@ impl EngineTask {
             Abort::Silent => Step::Silent,
             Abort::Wait(wait) => Step::Park(Parked::Waiting(wait)),
             Abort::Write(error) => {
-                let doubtful = matches!(error, WriteError::Doubtful(_));
-                self.server.counters.corrupt_reads += u64::from(doubtful);
-                self.refuse(write_refusal(&error))
+                let refusal = self.refuse_write(&error);
+                self.refuse(refusal)
             }
+            Abort::Run(transaction) => self.run_transaction(session, client, transaction),
             Abort::Read(error) => Step::Reply(Reply::Error(self.refuse_read(&error))),
             Abort::Cold(read) => {
                 let reads = park::cold_reads(&mut self.store, session.db, command, args, *read);
-                self.server.counters.cold_reads += reads.len() as u64;
-                let events = self.events.clone();
-                tokio::task::spawn_blocking(move || {
-                    // When the server has ended nobody waits for the values.
-                    let _ = events.send(Event::Read(client, park::read_all(&reads)));
-                });
+                self.read_cold(client, reads);
                 Step::Park(Parked::Reading)
             }
         }

@@ -3,6 +3,7 @@
 use crate::command::{Command, full_name};
 use crate::config::AppendFsync;
 use crate::engine_task::park::Parked;
+use crate::engine_task::transaction::{Transaction, Watched};
 use crate::net::outbox::Outbox;
 use crate::resp::{Batch, ErrorReply, Output, Protocol};
 use std::collections::VecDeque;
@@ -56,6 +57,10 @@ pub struct Session {
     pub input_ended: bool,
     /// The error that it is to be closed with when its backlog has run.
     pub last_word: Option<Option<ErrorReply>>,
+    /// What stands between MULTI and EXEC.
+    pub transaction: Option<Box<Transaction>>,
+    /// WATCH.
+    pub watched: Vec<Watched>,
     /// Replies that wait for the sequence they depend on, and those behind them.
     pub held: VecDeque<Held>,
     /// Since when its output has been over the soft limit.
@@ -82,6 +87,7 @@ pub struct Standing {
     protocol: Protocol,
     authenticated: bool,
     durability: Option<AppendFsync>,
+    in_transaction: bool,
 }
 
 impl Session {
@@ -98,7 +104,8 @@ impl Session {
     /// What a failed append would have to take back.
     pub fn standing(&self) -> Standing {
         let Session { db, protocol, authenticated, durability, .. } = *self;
-        Standing { db, protocol, authenticated, durability }
+        let in_transaction = self.transaction.is_some();
+        Standing { db, protocol, authenticated, durability, in_transaction }
     }
 
     /// Takes it back, and says whether its durability was another meanwhile.
@@ -108,6 +115,9 @@ impl Session {
         self.protocol = before.protocol;
         self.authenticated = before.authenticated;
         self.durability = before.durability;
+        if !before.in_transaction {
+            self.transaction = None;
+        }
         other_durability
     }
 

@@ -1,5 +1,6 @@
 //! The engine as handlers see it: keys of databases, and the sequence that a reply depends on.
 
+use super::watch::Watches;
 use crate::command::Abort;
 use bytes::Bytes;
 use kival_engine::{Engine, Fetched, KeyEntry};
@@ -18,12 +19,14 @@ pub struct Store {
     pub misses: u64,
     /// Changes of keys since the start.
     pub changes: u64,
+    /// Keys that clients watch.
+    pub watches: Watches,
 }
 
 impl Store {
     /// Takes the engine in.
     pub fn new(engine: Engine) -> Store {
-        Store { engine, depends: 0, hits: 0, misses: 0, changes: 0 }
+        Store { engine, depends: 0, hits: 0, misses: 0, changes: 0, watches: Watches::default() }
     }
 
     /// The engine, for what is not about keys.
@@ -151,7 +154,7 @@ impl Store {
     pub fn put(&mut self, db: u32, key: &[u8], value: &[u8], expiry: u64) -> Result<(), Abort> {
         let sequence = self.engine.put(db, key, value, expiry)?;
         self.depend(sequence);
-        self.changes += 1;
+        self.changed(db, key);
         Ok(())
     }
 
@@ -166,7 +169,8 @@ impl Store {
             return Ok(false);
         }
         self.engine.delete(db, key)?;
-        self.written();
+        self.depend(self.engine.last_sequence());
+        self.changed(db, key);
         Ok(true)
     }
 
@@ -180,7 +184,8 @@ impl Store {
             return Ok(false);
         }
         self.engine.set_expiry(db, key, expiry)?;
-        self.written();
+        self.depend(self.engine.last_sequence());
+        self.changed(db, key);
         Ok(true)
     }
 
@@ -190,6 +195,9 @@ impl Store {
     /// [`Abort::Write`].
     pub fn flush(&mut self, databases: &[u32]) -> Result<(), Abort> {
         let keys: usize = databases.iter().map(|&db| self.engine.key_count(db)).sum();
+        for &db in databases {
+            self.watches.changed_where(db, |key| self.engine.contains(db, key));
+        }
         self.engine.flush(databases)?;
         self.depend_on_all();
         self.changes += keys as u64;
@@ -202,14 +210,24 @@ impl Store {
     /// [`Abort::Write`].
     pub fn swap(&mut self, first: u32, second: u32) -> Result<(), Abort> {
         self.engine.swap(first, second)?;
-        self.written();
+        if first != second {
+            for db in [first, second] {
+                let engine = &self.engine;
+                let exists = |key: &[u8]| engine.contains(first, key) || engine.contains(second, key);
+                self.watches.changed_where(db, exists);
+            }
+        }
+        self.depend(self.engine.last_sequence());
+        self.changes += 1;
         Ok(())
     }
 
-    fn written(&mut self) {
-        let last = self.engine.last_sequence();
-        self.depend(last);
+    /// Counts a change of a key, and tells those who watch it.
+    fn changed(&mut self, db: u32, key: &[u8]) {
         self.changes += 1;
+        if !self.watches.is_empty() {
+            self.watches.changed(db, key);
+        }
     }
 
     /// Number of keys in a database.

@@ -1,0 +1,179 @@
+//! Transactions: commands that wait for EXEC, and their run.
+//!
+//! All of them run in one turn, hence in one append group: a crash leaves all or none. One that ends with an
+//! error takes back its own changes only, as in Redis. If a value is on disk, everything is taken back, the
+//! values of all commands are read, and EXEC runs again from its start.
+
+use super::park::{self, Parked};
+use super::run::Step;
+use super::session::Session;
+use super::{ClientKey, EngineTask, Event};
+use crate::command::{self, Abort, Command, Flags, Wait};
+use crate::resp::{Args, Batch, ErrorReply, Reply};
+use kival_engine::ColdRead;
+
+const NOT_ALLOWED: &str = "ERR Command not allowed inside a transaction";
+
+/// A command that waits for EXEC.
+#[derive(Debug)]
+pub struct Queued {
+    command: &'static Command,
+    request: Batch,
+}
+
+impl Queued {
+    fn args(&self) -> Args<'_> {
+        self.request.command(0)
+    }
+}
+
+/// What stands between MULTI and EXEC.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// The commands, in order.
+    pub queue: Vec<Queued>,
+    /// Bytes of their arguments.
+    pub bytes: usize,
+    /// A command was refused: EXEC will refuse them all.
+    pub spoilt: bool,
+}
+
+/// A key that a client watches.
+#[derive(Debug)]
+pub struct Watched {
+    /// Its database.
+    pub db: u32,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// Its changes at the WATCH.
+    pub changes: u64,
+    /// Whether there was such a key at the WATCH.
+    pub existed: bool,
+}
+
+impl EngineTask {
+    /// Queues a command behind its client's MULTI.
+    pub(super) fn queue(&mut self, session: &mut Session, command: &'static Command, args: Args<'_>) -> Step {
+        let Some(transaction) = &mut session.transaction else { return Step::Silent };
+        if command.flags.has(Flags::NO_MULTI) {
+            transaction.spoilt = true;
+            return self.refuse(NOT_ALLOWED.into());
+        }
+        transaction.bytes += args.size();
+        transaction.queue.push(Queued { command, request: Batch::from_args(args) });
+        if transaction.bytes as u64 > self.server.config.client_query_buffer_limit {
+            tracing::warn!(client = session.id, addr = %session.addr,
+                "closing a client whose transaction is too large (client-query-buffer-limit)");
+            session.closing = true;
+        }
+        Step::Reply(Reply::status("QUEUED"))
+    }
+
+    /// A command was refused: that spoils its client's transaction, and ends it if the command was EXEC. Gives
+    /// what the client is told.
+    pub(super) fn spoil(&mut self, session: &mut Session, args: Args<'_>, error: ErrorReply) -> ErrorReply {
+        if let Some(transaction) = &mut session.transaction {
+            transaction.spoilt = true;
+        }
+        let ends = |row: &Command| row.flags.has(Flags::ENDS_TRANSACTION);
+        if !command::resolve(args).is_ok_and(|(_, row)| ends(row)) {
+            return error;
+        }
+        session.transaction = None;
+        self.unwatch(session);
+        let cause = error.text();
+        let cause = cause.strip_prefix(b"ERR ").unwrap_or(cause);
+        [b"EXECABORT Transaction discarded because of: ", cause].concat().into()
+    }
+
+    /// Runs what was queued.
+    pub(super) fn run_transaction(
+        &mut self,
+        session: &mut Session,
+        client: ClientKey,
+        transaction: Box<Transaction>,
+    ) -> Step {
+        let before = session.standing();
+        let (savepoint, counted) = (self.store.engine().savepoint(), self.store.counted());
+        let mut databases = Vec::with_capacity(transaction.queue.len());
+        let mut replies = Vec::with_capacity(transaction.queue.len());
+        for queued in &transaction.queue {
+            databases.push(session.db);
+            let reply = match self.execute(session, queued.command, queued.args()) {
+                Ok(Reply::Error(error)) | Err(Abort::Error(error)) => self.counted_error(error),
+                Ok(reply) => reply,
+                Err(Abort::Read(error)) => Reply::Error(self.refuse_read(&error)),
+                Err(Abort::Write(error)) => {
+                    let refusal = self.refuse_write(&error);
+                    self.counted_error(refusal)
+                }
+                Err(Abort::Wait(wait)) => self.without_waiting(wait),
+                Err(Abort::Silent | Abort::Run(_)) => Reply::Null,
+                Err(Abort::Cold(met)) => {
+                    self.store.engine().roll_back(savepoint);
+                    self.store.forget_taken_back();
+                    self.store.recount(counted);
+                    self.server.durability_changed |= session.stand(before);
+                    let reads = self.reads_of(session, &transaction, &databases, *met);
+                    self.read_cold(client, reads);
+                    // What it has changed of the watched keys was taken back.
+                    for watched in &mut session.watched {
+                        watched.changes = self.store.watches.changes(watched.db, &watched.key);
+                    }
+                    session.transaction = Some(transaction);
+                    return Step::Park(Parked::Reading);
+                }
+            };
+            replies.push(reply);
+        }
+        self.unwatch(session);
+        Step::Reply(Reply::Array(replies))
+    }
+
+    fn counted_error(&mut self, error: ErrorReply) -> Reply {
+        self.count_error(&error);
+        Reply::Error(error)
+    }
+
+    /// What a command that waits answers inside a transaction: how things stand now.
+    fn without_waiting(&mut self, wait: Wait) -> Reply {
+        let at_once = Wait { deadline: Some(0), ..wait };
+        let now = self.store.now();
+        let engine = self.store.engine_ref();
+        let over = park::wait_over(&at_once, engine.durable_sequence(), now, engine.backups());
+        over.unwrap_or(Reply::Null)
+    }
+
+    /// The cold reads of all commands, as far as it is known which database each means.
+    fn reads_of(
+        &mut self,
+        session: &Session,
+        transaction: &Transaction,
+        databases: &[u32],
+        met: ColdRead,
+    ) -> Vec<ColdRead> {
+        let mut reads = vec![met];
+        for (index, queued) in transaction.queue.iter().enumerate() {
+            let db = databases.get(index).or(databases.last()).copied().unwrap_or(session.db);
+            park::add_cold_reads(&mut self.store, db, queued.command, queued.args(), &mut reads);
+        }
+        reads
+    }
+
+    /// Has values read by a thread that may wait.
+    pub(super) fn read_cold(&mut self, client: ClientKey, reads: Vec<ColdRead>) {
+        self.server.counters.cold_reads += reads.len() as u64;
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            // When the server has ended nobody waits for the values.
+            let _ = events.send(Event::Read(client, park::read_all(&reads)));
+        });
+    }
+
+    /// Forgets what a client watches.
+    pub(super) fn unwatch(&mut self, session: &mut Session) {
+        for watched in session.watched.drain(..) {
+            self.store.watches.remove(watched.db, &watched.key);
+        }
+    }
+}
