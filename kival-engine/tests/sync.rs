@@ -69,3 +69,18 @@ fn what_is_written_behind_a_sync_is_being_synced_within_the_second() {
     // Within the second, and with the clock standing still from here on.
     store.drive(&mut engine, |engine| engine.durable_sequence() >= second);
 }
+
+#[test]
+fn a_caller_that_syncs_itself_has_its_sync_when_it_returns() {
+    let (store, mut engine) = every_second();
+    let first = put(&mut engine);
+    // Of a disk that has not shown to be quick it is only asked for.
+    engine.sync_now_of(first);
+    store.drive(&mut engine, |engine| engine.durable_sequence() >= first);
+    let syncs = engine.stats().syncs;
+    let second = put(&mut engine);
+    engine.sync_now_of(second);
+    assert_eq!((engine.durable_sequence(), engine.stats().syncs), (second, syncs + 1));
+    engine.sync_now_of(second);
+    assert_eq!(engine.stats().syncs, syncs + 1, "there was nothing to sync");
+}

@@ -47,7 +47,7 @@ use crate::keydir::Entry;
 use crate::log::Home;
 use crate::log::keeper::{Job, Keeper, News, Prepared};
 use crate::log::segments::{Begun, Segment, SegmentState, Segments};
-use crate::log::sync::{DurableMark, Syncer};
+use crate::log::sync::{DurableMark, Mark, SyncRequest, Syncer};
 use crate::recovery::{self, OpenReport};
 use absence::RecentDeletes;
 use databases::Databases;
@@ -259,6 +259,15 @@ impl Engine {
         }
     }
 
+    /// As [`Self::request_sync_of`], for a caller that has nothing else to do until then: the sync is made on its
+    /// thread, if none is under way and the disk is quick.
+    pub fn sync_now_of(&mut self, sequence: u64) {
+        if self.sync_asked < sequence.min(self.last_logged) {
+            let request = self.sync_request();
+            self.syncer.sync_here(request);
+        }
+    }
+
     /// Waits until all that is committed is on disk.
     ///
     /// # Errors
@@ -374,6 +383,12 @@ impl Engine {
 
     /// Asks the syncer to cover all that is appended.
     fn ask_sync(&mut self) {
+        let request = self.sync_request();
+        self.syncer.request(request);
+    }
+
+    /// A sync of all that is appended, about to be asked for.
+    fn sync_request(&mut self) -> SyncRequest {
         let slots = self.active.unsynced.iter().chain([&self.active.slot]);
         let files = slots.map(|&slot| self.segments.get(slot).file.clone()).collect();
         self.active.unsynced.clear();
@@ -381,8 +396,7 @@ impl Engine {
         self.last_sync_ms = self.options.clock.steady_ms();
         self.pace.note_sync(self.last_sync_ms, self.syncer.syncs(), self.options.runway_syncs);
         self.sync_under_way.get_or_insert((self.sync_asked, self.last_sync_ms));
-        let upto = crate::log::sync::Mark { sequence: self.last_logged, position: self.log_end };
-        self.syncer.request(crate::log::sync::SyncRequest { files, upto });
+        SyncRequest { files, upto: Mark { sequence: self.last_logged, position: self.log_end } }
     }
 
     /// Takes in what the keeper has done.

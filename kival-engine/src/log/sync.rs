@@ -1,14 +1,15 @@
 //! Group commit: a thread of its own syncs the log while the writer goes on appending.
 //!
 //! One sync covers all that was appended before it began; what is appended meanwhile waits for the
-//! next. A failed sync is final: nothing is reported durable after it. In lockstep there is no thread: who
-//! wants a sync makes it.
+//! next. A failed sync is final: nothing is reported durable after it. A caller that has nothing else to do may
+//! make the sync itself, which spares it two hand-overs. In lockstep there is no thread: who wants a sync makes it.
 
 use crate::format::group::Position;
 use crate::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Called, from a background thread, when there is news for the engine's owner.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -43,8 +44,14 @@ pub(crate) struct SyncRequest {
     pub(crate) upto: Mark,
 }
 
+/// A caller makes a sync itself only if the last one took less than this: a slow disk holds up nobody else.
+const QUICK: Duration = Duration::from_millis(5);
+
 struct Shared {
     state: Mutex<State>,
+    /// A sync is wanted.
+    work: Condvar,
+    /// A sync has ended.
     changed: Condvar,
     durable: DurableMark,
     durable_sequence: AtomicU64,
@@ -57,6 +64,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     wanted: Option<SyncRequest>,
+    /// A sync is under way.
+    serving: bool,
+    /// The last sync was quick.
+    quick: bool,
     failed: Option<String>,
     stop: bool,
 }
@@ -77,18 +88,21 @@ impl Shared {
         loop {
             let state = self.lock();
             let mut state = self
-                .changed
-                .wait_while(state, |state| state.wanted.is_none() && !state.stop)
+                .work
+                .wait_while(state, |state| (state.wanted.is_none() || state.serving) && !state.stop)
                 .unwrap_or_else(PoisonError::into_inner);
             let Some(request) = state.wanted.take() else { return };
+            state.serving = true;
             drop(state);
             self.serve(&request);
         }
     }
 
     fn serve(&self, request: &SyncRequest) {
+        let began = Instant::now();
         let synced = request.files.iter().try_for_each(|file| file.sync());
         let mut state = self.lock();
+        (state.serving, state.quick) = (false, began.elapsed() < QUICK);
         self.syncs.fetch_add(1, Ordering::Relaxed);
         match synced {
             Ok(()) => {
@@ -121,6 +135,7 @@ impl Syncer {
     pub(crate) fn start(durable: DurableMark, waker: Waker, lockstep: bool) -> std::io::Result<Syncer> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::default()),
+            work: Condvar::new(),
             changed: Condvar::new(),
             durable_sequence: AtomicU64::new(durable.get().sequence),
             syncs: AtomicU64::new(0),
@@ -159,7 +174,20 @@ impl Syncer {
         }
         state.wanted = Some(request);
         drop(state);
-        self.shared.changed.notify_all();
+        self.shared.work.notify_all();
+    }
+
+    /// Makes a sync on the caller's thread, if none is under way or wanted and the disk is quick; else asks for it.
+    pub(crate) fn sync_here(&self, request: SyncRequest) {
+        let mut state = self.shared.lock();
+        let is_free = state.quick && !state.serving && state.wanted.is_none() && !state.stop;
+        if !is_free || self.shared.lockstep {
+            drop(state);
+            return self.request(request);
+        }
+        state.serving = true;
+        drop(state);
+        self.shared.serve(&request);
     }
 
     /// The highest sequence known to be on disk with everything before it.
@@ -191,6 +219,7 @@ impl Syncer {
 impl Drop for Syncer {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
+        self.shared.work.notify_all();
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has already been printed; there is nothing to add here.

@@ -48,9 +48,9 @@ impl EngineTask {
         if let Err(error) = &committed {
             self.take_back(&mut turn, error);
         }
-        let durable = self.store.engine().durable_sequence();
+        let mut durable = self.store.engine().durable_sequence();
         let behind = self.disk_is_behind;
-        let waits = |reply: &TurnReply| {
+        let waits = |reply: &TurnReply, durable: u64| {
             let strict = match reply.policy {
                 AppendFsync::Always => true,
                 AppendFsync::EverySec => behind,
@@ -58,12 +58,19 @@ impl EngineTask {
             };
             if strict && reply.depends > durable { reply.depends } else { 0 }
         };
-        if let Some(latest) = turn.iter().map(waits).max().filter(|&latest| latest > 0) {
-            // What was read may have been written under another policy.
-            self.store.engine().request_sync_of(latest);
+        let waiting = turn.iter().map(|reply| waits(reply, durable)).filter(|depends| *depends > 0);
+        // What was read may have been written under another policy.
+        if let Some(latest) = waiting.clone().max() {
+            // Where all clients wait there is nothing else to do, and a hand-over costs more than the sync.
+            if waiting.count() + self.waiting.len() >= self.clients.connected {
+                self.store.engine().sync_now_of(latest);
+                durable = self.store.engine().durable_sequence();
+            } else {
+                self.store.engine().request_sync_of(latest);
+            }
         }
         for reply in turn.drain(..) {
-            let depends = waits(&reply);
+            let depends = waits(&reply, durable);
             let TurnReply { slot, output, replies, batches, .. } = reply;
             let Some(session) = self.clients.get_mut(slot) else { continue };
             session.bytes_out += output.len() as u64;
