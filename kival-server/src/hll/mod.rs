@@ -1,7 +1,7 @@
 //! HyperLogLogs in Redis's bytes: 16,384 registers of six bits behind a header, either packed (*dense*) or as
 //! runs of equal registers (*sparse*). A value made by Redis goes on being one here, and the other way round.
 //!
-//! Here are the header and the dense form. [`sparse`] holds the other form, `count` hashing and estimation.
+//! Here are the header and the dense form. `sparse` holds the other form, `count` hashing and estimation.
 //! Nothing here knows of keys or replies.
 
 mod count;
