@@ -146,6 +146,7 @@ impl History {
         if upto < floor {
             return Err(ToolError::BelowFloor { floor, time_ms: self.floor.map(|(_, time)| time) });
         }
+        // Where something was dropped already, what is first now need not have been the first.
         if let (Target::Time(_), Some((sequence, time_ms))) = (target, self.first)
             && upto < sequence
         {
