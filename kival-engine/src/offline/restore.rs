@@ -149,6 +149,7 @@ impl History {
         // Where something was dropped already, what is first now need not have been the first.
         if let (Target::Time(_), Some((sequence, time_ms))) = (target, self.first)
             && upto < sequence
+            && floor == 0
         {
             return Err(ToolError::BeforeFirst { sequence, time_ms });
         }
