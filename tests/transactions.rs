@@ -70,9 +70,10 @@ fn a_refused_command_spoils_the_transaction_and_discard_ends_it() {
 fn a_watched_key_that_changes_in_any_way_stops_exec() {
     let server = target::start(&[]);
     let (mut watcher, mut other) = (server.client(), server.client());
-    let changes: [&[&str]; 7] = [
+    let changes: [&[&str]; 8] = [
         &["SET", "key", "same"],
         &["APPEND", "key", "more"],
+        &["APPEND", "key", ""],
         &["EXPIRE", "key", "1000"],
         &["RENAME", "key", "elsewhere"],
         &["FLUSHALL"],
@@ -89,6 +90,8 @@ fn a_watched_key_that_changes_in_any_way_stops_exec() {
         other.call(&["SET", "key", "1"]);
         other.call(&["DEL", "key"]);
     }));
+    // So is a value whose time is over when it comes.
+    assert!(!runs_after(&mut watcher, "key", || drop(other.call(&["SET", "key", "1", "PXAT", "1000"]))));
     // One's own change counts, that of another key or another database does not.
     assert!(runs_after(&mut watcher, "key", || {
         other.call(&["SET", "other", "1"]);

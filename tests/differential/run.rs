@@ -133,9 +133,12 @@ impl Run {
             for speaker in &mut side.speakers {
                 speaker.call(&["DISCARD"]);
                 speaker.call(&["UNWATCH"]);
+                // What ran on one side only may have chosen another one there.
+                speaker.call(&["SELECT", "0"]);
             }
         }
         self.queued = [None, None];
+        self.dbs = ["0".to_owned(), "0".to_owned()];
         self.past.clear();
     }
 
@@ -143,11 +146,9 @@ impl Run {
         let mut batch = Vec::with_capacity(size + 1);
         while batch.len() < size {
             let args = self.generator.command();
-            // A key that was set with an expiry in the past may be counted until someone touches it.
-            if args.len() == 1 && args[0].eq_ignore_ascii_case(b"DBSIZE") {
-                batch.push([vec![b"EXISTS".to_vec()], self.generator.possible_keys().to_vec()].concat());
-            }
+            let follower = settle(&args);
             batch.push(args);
+            batch.extend(follower);
         }
         batch
     }
@@ -434,6 +435,24 @@ fn show(reply: &Result<Frame, String>) -> String {
 fn line(args: &[Vec<u8>]) -> String {
     let quoted: Vec<String> = args.iter().map(|arg| format!("\"{}\"", printable(arg))).collect();
     quoted.join(" ")
+}
+
+/// What is sent behind a command after which redis-server leaves something unsettled, which only DBSIZE or WATCH can
+/// tell: both servers then agree on it.
+fn settle(args: &Args) -> Option<Args> {
+    let is = |arg: &[u8], word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
+    let (name, rest) = args.split_first()?;
+    let has = |word: &str| rest.iter().any(|arg| is(arg, word));
+    let key = rest.first()?.clone();
+    if is(name, "SET") && (has("EXAT") || has("PXAT")) {
+        // A key that is set with an expiry in the past is there until someone looks.
+        Some(vec![b"EXISTS".to_vec(), key])
+    } else if is(name, "BITFIELD") && has("FAIL") {
+        // A key that is made or grows, and then takes none of the changes, does not count as changed.
+        Some(vec![b"APPEND".to_vec(), key, Vec::new()])
+    } else {
+        None
+    }
 }
 
 /// An argument of an inline command.

@@ -140,7 +140,10 @@ fn set_with(ctx: &mut Context<'_>, key: &[u8], value: &[u8], options: &SetOption
 /// Sets a key. If its time is over already it is gone at once.
 fn put_until(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expiry: u64) -> Result<(), Abort> {
     if expiry != 0 && expiry <= ctx.now() {
-        ctx.delete(key)?;
+        if !ctx.delete(key)? {
+            // It was there for a moment: who watches the key has seen it change.
+            ctx.store.changed(ctx.session.db, key);
+        }
         return Ok(());
     }
     ctx.put(key, value, expiry)
@@ -202,10 +205,13 @@ fn append(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     let len = entry.value_size as usize + more.len();
     check_length(ctx, len as u64)?;
-    if !more.is_empty() {
-        let value = [&ctx.value_of(key, &entry)?[..], more].concat();
-        ctx.put(key, &value, entry.expiry)?;
+    if more.is_empty() {
+        // Nothing to write, and yet a change to who watches the key.
+        ctx.store.changed(ctx.session.db, key);
+        return Ok(Reply::Integer(len as i64));
     }
+    let value = [&ctx.value_of(key, &entry)?[..], more].concat();
+    ctx.put(key, &value, entry.expiry)?;
     Ok(Reply::Integer(len as i64))
 }
 

@@ -223,7 +223,7 @@ impl Store {
     }
 
     /// Counts a change of a key, and tells those who watch it.
-    fn changed(&mut self, db: u32, key: &[u8]) {
+    pub fn changed(&mut self, db: u32, key: &[u8]) {
         self.changes += 1;
         if !self.watches.is_empty() {
             self.watches.changed(db, key);
