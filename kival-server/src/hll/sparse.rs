@@ -111,29 +111,26 @@ pub(super) fn raise(
         return Ok(None);
     }
     value.splice(at..at + run.size, split);
-    join(value, before.unwrap_or(HEADER))?;
+    join(value, before.unwrap_or(HEADER));
     Ok(Some(true))
 }
 
-/// Joins neighbours with the same value, from `at` on.
-fn join(value: &mut Vec<u8>, mut at: usize) -> Result<(), HllError> {
+/// Joins neighbours with the same value, from `at` on. Damage behind the registers is not looked for here.
+fn join(value: &mut Vec<u8>, mut at: usize) {
     for _ in 0..JOINED {
-        if at >= value.len() {
-            break;
+        let Ok(run) = run_at(value, at) else { break };
+        if run.rank > 0
+            && let Ok(next) = run_at(value, at + 1)
+            && next.rank == run.rank
+            && run.len + next.len <= VALUES_MOST
+        {
+            let mut joined = Vec::with_capacity(1);
+            push_values(&mut joined, run.rank, run.len + next.len);
+            value.splice(at..at + 2, joined);
+        } else {
+            at += run.size;
         }
-        let run = run_at(value, at)?;
-        if run.rank > 0 && at + 1 < value.len() {
-            let next = run_at(value, at + 1)?;
-            if next.rank == run.rank && run.len + next.len <= VALUES_MOST {
-                let mut joined = Vec::with_capacity(1);
-                push_values(&mut joined, run.rank, run.len + next.len);
-                value.splice(at..at + 2, joined);
-                continue;
-            }
-        }
-        at += run.size;
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -177,6 +174,14 @@ mod tests {
         check(&[v(3, 1), 0, v(3, 1)], (1, 3), &[v(3, 3)]);
         check(&[v(3, 2), 0, v(3, 2)], (2, 3), &[v(3, 3), v(3, 2)]);
         check(&[v(3, 2), v(2, 1), v(3, 1)], (2, 3), &[v(3, 4)]);
+    }
+
+    #[test]
+    fn damage_behind_the_register_is_left_to_who_meets_it() {
+        let [high, low] = zeros(0);
+        let [rest_high, rest_low] = zeros(1);
+        // The last byte would begin an opcode of two.
+        check(&[high, low, 0x77], (REGISTERS - 1, 3), &[rest_high, rest_low, v(3, 1), 0x77]);
     }
 
     #[test]
