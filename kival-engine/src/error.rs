@@ -34,6 +34,9 @@ pub enum Damage {
     /// The file is named by the manifest but is not there.
     #[error("file is missing")]
     Missing,
+    /// The disk does not give the bytes back; only the offline tools read past that.
+    #[error("the disk refuses to read this")]
+    Unreadable,
 }
 
 /// Damage found at a place.

@@ -46,6 +46,8 @@ pub struct Call<'a> {
     pub path: &'a Path,
     /// Bytes to be read or written; 0 for other calls.
     pub bytes: usize,
+    /// Where in the file they are; 0 for other calls.
+    pub offset: u64,
 }
 
 impl Call<'_> {
@@ -101,7 +103,7 @@ impl<F: FileSystem, H: Hook> HookFs<F, H> {
     }
 
     fn pass(&self, op: Op, path: &Path, make: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        match self.hook.before(&Call { op, path, bytes: 0 }) {
+        match self.hook.before(&Call { op, path, bytes: 0, offset: 0 }) {
             Verdict::Go | Verdict::Short(_) => make(),
             Verdict::Skip => Ok(()),
             Verdict::Fail(error) | Verdict::Torn(_, error) => Err(error),
@@ -175,12 +177,12 @@ struct HookFile<H> {
 }
 
 impl<H: Hook> HookFile<H> {
-    fn before(&self, op: Op, bytes: usize) -> Verdict {
-        self.hook.before(&Call { op, path: &self.path, bytes })
+    fn before(&self, op: Op, bytes: usize, offset: u64) -> Verdict {
+        self.hook.before(&Call { op, path: &self.path, bytes, offset })
     }
 
     fn pass(&self, op: Op, make: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        match self.before(op, 0) {
+        match self.before(op, 0, 0) {
             Verdict::Go | Verdict::Short(_) => make(),
             Verdict::Skip => Ok(()),
             Verdict::Fail(error) | Verdict::Torn(_, error) => Err(error),
@@ -190,7 +192,7 @@ impl<H: Hook> HookFile<H> {
 
 impl<H: Hook> File for HookFile<H> {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        match self.before(Op::ReadAt, buf.len()) {
+        match self.before(Op::ReadAt, buf.len(), offset) {
             Verdict::Go | Verdict::Skip => self.inner.read_at(buf, offset),
             Verdict::Short(most) => {
                 let most = most.min(buf.len());
@@ -201,7 +203,7 @@ impl<H: Hook> File for HookFile<H> {
     }
 
     fn read_at_cached(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        match self.before(Op::ReadAtCached, buf.len()) {
+        match self.before(Op::ReadAtCached, buf.len(), offset) {
             Verdict::Go => self.inner.read_at_cached(buf, offset),
             // Nothing is in the cache.
             Verdict::Skip | Verdict::Short(_) => Ok(None),
@@ -210,7 +212,7 @@ impl<H: Hook> File for HookFile<H> {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        match self.before(Op::WriteAt, buf.len()) {
+        match self.before(Op::WriteAt, buf.len(), offset) {
             Verdict::Go => self.inner.write_at(buf, offset),
             Verdict::Skip => Ok(buf.len()),
             Verdict::Short(most) => self.inner.write_at(&buf[..most.min(buf.len())], offset),

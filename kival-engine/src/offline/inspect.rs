@@ -1,6 +1,7 @@
 //! What the files say, structure by structure. Damage is shown where it stands, and what follows is shown
 //! too. Nothing is judged here, and no lock is taken: the files of a running server can be looked at.
 
+use super::patient::{PatientFs, Refused};
 use super::source::{Found, Source};
 use super::walk::{Piece, Stop, scanner, walk};
 use super::{ToolError, rebuild};
@@ -78,7 +79,7 @@ pub type Show<'a> = &'a mut dyn FnMut(&Path, Item<'_>) -> std::io::Result<()>;
 /// # Errors
 /// [`ToolError`] if a file cannot be read, or nobody takes what is shown.
 pub fn inspect_dir(fs: Arc<dyn FileSystem>, dir: &Path, show: Show<'_>) -> Result<(), ToolError> {
-    let source = Source::unlocked(fs.clone(), dir)?;
+    let source = Source::unlocked(fs, dir)?;
     let path = dir.join(MANIFEST);
     let store = match source.manifest()? {
         Found::Sound(manifest) => {
@@ -92,20 +93,34 @@ pub fn inspect_dir(fs: Arc<dyn FileSystem>, dir: &Path, show: Show<'_>) -> Resul
         }
     };
     for id in source.segment_ids() {
-        inspect_segment(&*fs, &dir.join(file_name(id)), id, Some(store), show)?;
+        inspect_segment(&*source.fs, &dir.join(file_name(id)), id, Some(store), show)?;
         let hint = hint_name(id);
         if source.names.contains(&hint) {
-            inspect_hint(&*fs, &dir.join(hint), show)?;
+            inspect_hint(&*source.fs, &dir.join(hint), show)?;
         }
     }
-    Ok(())
+    show_refused(&source.refused, show)
 }
 
 /// Shows one file: a manifest, a segment or a hint, by what it begins with or by its name.
 ///
 /// # Errors
 /// As [`inspect_dir`].
-pub fn inspect_file(fs: &dyn FileSystem, path: &Path, show: Show<'_>) -> Result<(), ToolError> {
+pub fn inspect_file(fs: Arc<dyn FileSystem>, path: &Path, show: Show<'_>) -> Result<(), ToolError> {
+    let (fs, refused) = PatientFs::over(fs);
+    inspect_one(&*fs, path, show)?;
+    show_refused(&refused, show)
+}
+
+/// What the disk refused was shown as damage; this says so.
+fn show_refused(refused: &Refused, show: Show<'_>) -> Result<(), ToolError> {
+    refused.parts().into_iter().try_for_each(|(path, part)| {
+        let item = Item::Damage { offset: part.start, end: part.end, damage: Damage::Unreadable };
+        show(&path, item).map_err(ToolError::io("show", path))
+    })
+}
+
+fn inspect_one(fs: &dyn FileSystem, path: &Path, show: Show<'_>) -> Result<(), ToolError> {
     let file = open(fs, path)?;
     let mut magic = [0; 8];
     read_full_at(&*file, &mut magic, 0).map_err(ToolError::io("read", path))?;

@@ -7,6 +7,7 @@
 //! | `inspect.rs` | what the files say, structure by structure |
 //! | `repair.rs` | a new store of all that is sound, and a report of what is lost |
 //! | `restore.rs` | a new store as an earlier sequence left it |
+//! | `patient.rs` | a disk that refuses parts of a file |
 //! | `source.rs`, `survey.rs`, `walk.rs`, `hints.rs` | reading a directory past its damage |
 //! | `rebuild.rs` | a manifest made up from the segments |
 //! | `build.rs`, `report.rs` | writing the new directory, and what was lost |
@@ -15,6 +16,7 @@ mod build;
 mod check;
 mod hints;
 mod inspect;
+mod patient;
 mod rebuild;
 mod repair;
 mod report;

@@ -1,6 +1,7 @@
 //! The directory that a tool reads: its lock, its names, its manifest, its segments opened.
 
 use super::ToolError;
+use super::patient::{PatientFs, Refused};
 use crate::error::{Corruption, Damage, OpenError};
 use crate::format::manifest::Manifest;
 use crate::format::segment::{LOCK, MANIFEST, SegmentHeader, file_name, id_of};
@@ -16,6 +17,8 @@ pub(crate) struct Source {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) dir: PathBuf,
     pub(crate) names: Vec<String>,
+    /// What the disk has refused so far.
+    pub(crate) refused: Refused,
     _lock: Option<Box<dyn LockGuard>>,
 }
 
@@ -55,12 +58,13 @@ impl Source {
 
     /// Opens `dir`, in which a server may be at work.
     pub(crate) fn unlocked(fs: Arc<dyn FileSystem>, dir: &Path) -> Result<Source, ToolError> {
+        let (fs, refused) = PatientFs::over(fs);
         let mut names = fs.list(dir).map_err(ToolError::io("list", dir))?;
         names.sort();
         if !names.iter().any(|name| name == MANIFEST || name.ends_with(".seg")) {
             return Err(ToolError::NoStore { dir: dir.to_owned() });
         }
-        Ok(Source { fs, dir: dir.to_owned(), names, _lock: None })
+        Ok(Source { fs, dir: dir.to_owned(), names, refused, _lock: None })
     }
 
     /// The manifest.

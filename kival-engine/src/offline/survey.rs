@@ -444,6 +444,25 @@ impl Surveyor<'_> {
         Ok(())
     }
 
+    /// Tells which damage is the disk's refusal, and names what it refused besides. A hint is never needed.
+    fn name_refused(&mut self) {
+        for (file, part) in self.source.refused.parts() {
+            if file.extension().is_some_and(|extension| extension == "hint") {
+                continue;
+            }
+            let places = self.survey.places.iter_mut();
+            let mut within = places
+                .filter(|place| place.file == file && place.offset < part.end && part.start <= place.end)
+                .peekable();
+            if within.peek().is_none() {
+                drop(within);
+                self.place(&file, (part.start, part.end), Damage::Unreadable);
+            } else {
+                within.for_each(|place| place.flaw = Damage::Unreadable.into());
+            }
+        }
+    }
+
     fn finish(mut self) -> Survey {
         if let LogEnd::Watermark { corruption: Some(found), .. } = &self.log {
             let known = |place: &Place| place.file == found.file && place.offset == found.offset;
@@ -452,6 +471,7 @@ impl Surveyor<'_> {
                 self.place(&file, (at, at), damage);
             }
         }
+        self.name_refused();
         if !self.survey.rebuilt && self.survey.manifest.segments.iter().any(|entry| entry.sealed.is_none()) {
             self.survey.notes.insert(0, Note::Unclean);
         }

@@ -31,7 +31,7 @@ pub(super) fn run(args: &Inspect, out: &mut dyn Write) -> Result<u8, Failure> {
     };
     match &args.dir {
         Some(dir) => inspect_dir(Arc::new(RealFs), dir, &mut show)?,
-        None => args.files.iter().try_for_each(|file| inspect_file(&RealFs, file, &mut show))?,
+        None => args.files.iter().try_for_each(|file| inspect_file(Arc::new(RealFs), file, &mut show))?,
     }
     out.flush()?;
     Ok(FINE)
