@@ -114,6 +114,33 @@ fn repair_of_a_sound_store_makes_nothing() {
 }
 
 #[test]
+fn a_directory_is_repaired_beside_itself_whatever_it_is_called() {
+    if !target::is_kival() {
+        return;
+    }
+    let server = stopped();
+    let dir = server.dir();
+    damage(&dir, "second");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kival-server"));
+    let output = command.args(["repair", "--dir", "."]).current_dir(&dir).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(dir.with_extension("repaired").join("MANIFEST").exists());
+}
+
+#[test]
+fn a_wrong_command_line_is_told_what_would_be_right() {
+    if !target::is_kival() {
+        return;
+    }
+    let said = exits(1, &["--dir", "x", "check"]);
+    assert!(said.contains("its name comes first: kival-server check"), "{said}");
+    let said = exits(2, &["inspect"]);
+    assert!(said.contains("<--dir <DIR>|FILE>"), "{said}");
+    let said = exits(2, &["restore", "--dir", "a", "--to", "b", "--to-time", "yesterday"]);
+    assert!(said.contains("give Unix seconds or milliseconds, or one like 2026-"), "{said}");
+}
+
+#[test]
 fn inspect_shows_records_as_text_and_as_json() {
     if !target::is_kival() {
         return;

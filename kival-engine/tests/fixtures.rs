@@ -100,6 +100,12 @@ fn a_store_that_was_closed_opens_with_all_it_held() {
 }
 
 #[test]
+fn a_backup_opens_with_all_it_held_when_it_was_made() {
+    let report = opens("backup", make::life());
+    assert!(report.clean && report.torn.is_empty() && report.scanned == 0);
+}
+
+#[test]
 fn a_store_that_was_closed_opens_on_a_real_disk() {
     let dir = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(home(1).join("closed")).unwrap() {

@@ -18,11 +18,14 @@ fn main() -> ExitCode {
     if let Some(code) = tools::run(&args) {
         return code;
     }
-    let loaded = match config::load(args) {
+    let loaded = match config::load(args.clone()) {
         Ok(loaded) => loaded,
         Err(error) => {
             // Help and version come here too; where even that cannot be printed, the code still tells.
             let _ = error.print();
+            if let Some(tip) = tools::misplaced(&args) {
+                eprintln!("{tip}");
+            }
             return ExitCode::from(error.exit_code());
         }
     };

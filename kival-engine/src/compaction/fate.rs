@@ -43,7 +43,7 @@ impl<'a> Judge<'a> {
     /// Of records of `inputs`; of what was superseded above `cut` nothing may be dropped.
     pub(super) fn new(home: &'a Home, line: &'a Line, inputs: &[Input], cut: u64) -> Judge<'a> {
         let segments = home.manifest.get().segments;
-        let history = History::load(home, &segments, cut);
+        let history = History::load(home, line, &segments, cut);
         let others = segments.into_iter().filter(|entry| inputs.iter().all(|input| input.id != entry.id));
         let others = others.map(|entry| Other { entry, filter: OnceCell::new() }).collect();
         Judge { line, outside: Outside { home, others }, history, floors: Floors::default() }
@@ -105,7 +105,7 @@ struct History {
 }
 
 impl History {
-    fn load(home: &Home, segments: &[SegmentEntry], cut: u64) -> History {
+    fn load(home: &Home, line: &Line, segments: &[SegmentEntry], cut: u64) -> History {
         let mut history = History { cut, tombstones: HashMap::new() };
         if cut == u64::MAX {
             return history;
@@ -115,7 +115,9 @@ impl History {
             let reader = HintReader::open(&*home.fs, &home.dir, home.store, entry.id, sealed.length);
             let Ok(mut reader) = reader else { continue };
             // What cannot be read is not known: more is kept than must be.
-            while let Ok(Some(block)) = reader.next_block() {
+            while !line.is_stopped()
+                && let Ok(Some(block)) = reader.next_block()
+            {
                 let Ok(entries) = hint::entries(block) else { break };
                 entries.map_while(Result::ok).for_each(|entry| history.note(&entry.header, entry.key));
             }

@@ -71,8 +71,13 @@ fn stopped() -> io::Error {
 }
 
 impl Line {
+    /// Whether the engine wants no more of this merge.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     fn tell(&self, question: Question) -> io::Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.is_stopped() {
             return Err(stopped());
         }
         self.questions.send(question).map_err(|_| stopped())?;

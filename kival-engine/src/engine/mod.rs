@@ -345,6 +345,9 @@ impl Engine {
         self.compactor.stop();
         let news = self.keeper.finish();
         news.into_iter().for_each(|news| self.take_in(news));
+        if self.is_backing_up() {
+            self.end_backup(Err("the store is being closed".into()));
+        }
         let sealed = self.with_reserve(Engine::seal_all);
         sealed.map_err(|error| WriteError::Append { cause: error.to_string() })
     }

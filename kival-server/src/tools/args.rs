@@ -47,9 +47,10 @@ pub(super) struct Repair {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["dir", "files"]).required(true))]
 pub(super) struct Inspect {
     /// Data directory or backup
-    #[arg(long, value_name = "DIR", required_unless_present = "files", conflicts_with = "files")]
+    #[arg(long, value_name = "DIR")]
     pub(super) dir: Option<PathBuf>,
     /// Manifests, segments or hints
     #[arg(value_name = "FILE")]

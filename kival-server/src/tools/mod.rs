@@ -54,6 +54,12 @@ pub fn run(args: &[OsString]) -> Option<ExitCode> {
     Some(ExitCode::from(done.unwrap_or_else(|failure| failure.tell())))
 }
 
+/// What to tell someone whose command line names a tool, but not first.
+pub fn misplaced(args: &[OsString]) -> Option<String> {
+    let tool = args::NAMES.iter().find(|name| args.iter().skip(2).any(|arg| arg == *name))?;
+    Some(format!("if you mean the tool, its name comes first: kival-server {tool} ..."))
+}
+
 /// Why a tool gave up.
 enum Failure {
     Tool(ToolError),

@@ -28,7 +28,9 @@ pub(super) fn run(args: &Repair, out: &mut dyn Write) -> Result<u8, Failure> {
 }
 
 fn beside(args: &Repair) -> PathBuf {
-    let mut name = args.dir.components().collect::<PathBuf>().into_os_string();
+    // By its own name, also where it is given as `.` or `..`.
+    let dir = args.dir.canonicalize().unwrap_or_else(|_| args.dir.clone());
+    let mut name = dir.into_os_string();
     name.push(".repaired");
     name.into()
 }

@@ -5,12 +5,14 @@ use jiff::Timestamp;
 /// Numbers from here on are milliseconds: as seconds they would be after the year 5000.
 const MILLISECONDS: u64 = 100_000_000_000;
 
+const NO_TIME: &str = "not a time: give Unix seconds or milliseconds, or one like 2026-11-22T10:00:00Z";
+
 /// A time in Unix milliseconds.
 pub(super) fn parse(text: &str) -> Result<u64, String> {
     if let Ok(number) = text.parse::<u64>() {
         return Ok(if number < MILLISECONDS { number * 1000 } else { number });
     }
-    let time: Timestamp = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    let time: Timestamp = text.parse().map_err(|_| NO_TIME.to_owned())?;
     time.as_millisecond().try_into().map_err(|_| "a time before 1970".to_owned())
 }
 
