@@ -72,6 +72,14 @@ fn a_damaged_store_serves_what_the_damage_cannot_concern() {
     assert_eq!(client.info("stats", "kival_quarantined_segments").as_deref(), Some("1"));
     assert_eq!(client.info("stats", "kival_corrupt_reads").as_deref(), Some("7"));
 
+    for args in [&["SAVE"][..], &["BGSAVE"]] {
+        let text = refusal(&mut client, args);
+        assert!(text.starts_with("CORRUPT ") && text.contains("repair the store first"), "{text}");
+    }
+    assert!(!server.dir().join("backups").exists(), "no backup holds the damage");
+    let Value::Array(segments) = client.call(&["KIVAL", "SEGMENTS"]) else { panic!("an array") };
+    assert!(segments.len() >= 2, "the damaged segment and the one that is written: {segments:?}");
+
     assert_eq!(client.call(&["SET", "lost", "again"]), Value::ok(), "a blind write heals");
     assert_eq!(client.call(&["GET", "lost"]), Value::bulk("again"));
     assert_eq!(client.call(&["DEL", "lost"]), Value::Int(1));

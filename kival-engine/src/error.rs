@@ -139,6 +139,11 @@ pub enum WriteError {
     /// What a change would rest on may be lost there.
     #[error("{0}; what this would change may be lost there")]
     Doubtful(Corruption),
+    /// A backup would hold the damage too, and in time push out the last sound one.
+    #[error(
+        "{0}; a backup would keep that in the place of a sound one: stop the server and repair the store first"
+    )]
+    Damaged(Corruption),
     /// The key or the value is over 512 MiB.
     #[error("key or value exceeds the maximum size of 512 MiB")]
     TooLarge,

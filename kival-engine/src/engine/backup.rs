@@ -55,10 +55,14 @@ impl Engine {
     /// stay; `false` if one is under way. It is made in [`Self::maintain`] and by the keeper.
     ///
     /// # Errors
-    /// [`WriteError::Poisoned`]: a store that cannot be synced cannot be sealed.
+    /// [`WriteError::Poisoned`]: a store that cannot be synced cannot be sealed. [`WriteError::Damaged`]: of one that
+    /// is served with damage there are no new backups.
     pub fn back_up(&mut self, into: PathBuf, keep: usize) -> Result<bool, WriteError> {
         if let Some(cause) = self.poisoned() {
             return Err(WriteError::Poisoned { cause: cause.to_owned() });
+        }
+        if let Some(corruption) = self.quarantine.first() {
+            return Err(WriteError::Damaged(corruption));
         }
         if self.backups.pending.is_some() {
             return Ok(false);

@@ -78,6 +78,12 @@ impl Quarantine {
         self.zones.is_empty() && self.map.is_none()
     }
 
+    /// The first damage, if there is any.
+    pub(crate) fn first(&self) -> Option<Corruption> {
+        let zone = self.zones.first().map(Zone::corruption);
+        zone.or_else(|| self.map.as_ref().map(|(_, corruption)| corruption.clone()))
+    }
+
     /// The zones.
     pub(crate) fn zones(&self) -> &[Zone] {
         &self.zones

@@ -206,7 +206,7 @@ impl EngineTask {
 pub(super) fn write_refusal(error: &WriteError) -> ErrorReply {
     match error {
         WriteError::TooLarge => "ERR string exceeds maximum allowed size (512 MB)".into(),
-        WriteError::Doubtful(_) => format!("CORRUPT {error}").into(),
+        WriteError::Doubtful(_) | WriteError::Damaged(_) => format!("CORRUPT {error}").into(),
         WriteError::NoSpace => {
             "MISCONF No space left on device: reads go on, writes will when there is room".into()
         }
