@@ -372,3 +372,38 @@ fn a_turn_that_is_taken_back_takes_back_what_its_clients_became() {
     }
     assert_eq!(client.read(), bulk("of-1"));
 }
+
+#[test]
+fn a_message_is_shown_when_what_was_written_before_it_is_on_disk() {
+    let server = start("always");
+    let (mut writer, mut publisher, mut listener) = (server.client(), server.client(), server.client());
+    let mut other = server.client();
+    assert!(matches!(listener.call(&["SUBSCRIBE", "news"]), Value::Array(_)));
+    assert_eq!(other.call(&["KIVAL", "DURABILITY", "everysec"]), Value::ok());
+    assert!(matches!(other.call(&["SUBSCRIBE", "news"]), Value::Array(_)));
+    server.disk.close();
+    writer.send(&["SET", "key", "1"]);
+    server.disk.wait_for_a_sync();
+    publisher.send(&["PUBLISH", "news", "there is a key"]);
+    let message = Value::Array(["message", "news", "there is a key"].map(bulk).to_vec());
+    assert_eq!(other.read(), message, "whoever takes the risk hears it at once");
+    assert!(listener.is_silent() && publisher.is_silent());
+    server.disk.open();
+    assert_eq!(listener.read(), message);
+    assert_eq!(publisher.read(), Value::Int(2));
+    assert_eq!(writer.read(), Value::ok());
+}
+
+#[test]
+fn a_message_of_a_turn_that_could_not_be_appended_is_not_delivered() {
+    let server = start("always");
+    let (mut publisher, mut listener) = (server.client(), server.client());
+    assert!(matches!(listener.call(&["SUBSCRIBE", "news"]), Value::Array(_)));
+    server.disk.fail(Op::WriteAt, EIO);
+    publisher.call(&["MULTI"]);
+    publisher.call(&["SET", "key", "1"]);
+    publisher.call(&["PUBLISH", "news", "there is a key"]);
+    is_misconf(&publisher.call(&["EXEC"]));
+    listener.send(&["PING"]);
+    assert_eq!(listener.read(), Value::Array(vec![bulk("pong"), bulk("")]), "nothing came before");
+}

@@ -22,6 +22,7 @@ mod faults;
 mod inside;
 mod limits;
 mod linearizable;
+mod messages;
 mod quarantine;
 mod readme;
 mod restart;

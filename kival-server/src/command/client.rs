@@ -147,6 +147,10 @@ fn list(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     all.sort_unstable_by_key(|session| session.id);
     let wanted = match parse_selection(args)? {
         Selection::All => all,
+        Selection::Listening(listening) => {
+            all.retain(|session| session.subscriptions.is_some() == listening);
+            all
+        }
         Selection::None => Vec::new(),
         Selection::Ids(ids) => ids
             .iter()
@@ -161,6 +165,8 @@ fn list(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 #[derive(Debug, PartialEq, Eq)]
 enum Selection {
     All,
+    /// Those that listen to messages, or those that do not.
+    Listening(bool),
     /// Those of a type that no connection here is of.
     None,
     /// In the order asked for.
@@ -173,8 +179,10 @@ fn parse_selection(args: Args<'_>) -> Result<Selection, Abort> {
         (4, Some(option)) if is_word(option, "type") => {
             let kind = &args[3];
             if is_word(kind, "normal") {
-                Ok(Selection::All)
-            } else if ["slave", "replica", "pubsub", "master"].iter().any(|other| is_word(kind, other)) {
+                Ok(Selection::Listening(false))
+            } else if is_word(kind, "pubsub") {
+                Ok(Selection::Listening(true))
+            } else if ["slave", "replica", "master"].iter().any(|other| is_word(kind, other)) {
                 Ok(Selection::None)
             } else {
                 Err(ErrorReply::from([b"ERR Unknown client type '", kind, b"'"].concat()).into())
@@ -202,21 +210,25 @@ fn lines<'a>(sessions: impl Iterator<Item = &'a Session>) -> Reply {
 /// shows it where it is not in use; the descriptor is the socket's own affair, hence -1.
 fn line(session: &Session) -> String {
     let text = String::from_utf8_lossy;
-    let held: usize = session.held.iter().map(|held| held.output.len()).sum();
-    let output = session.outbox.unsent() + held;
+    let output = session.outbox.unsent() + session.held_bytes;
     let queued = session.transaction.as_deref();
     let multi_mem = queued.map_or(0, |transaction| transaction.bytes);
     let memory = size_of::<Session>() + session.query_bytes + multi_mem + output;
-    let flags = match session.parked {
-        _ if session.closing => "c",
-        Some(Parked::Waiting(_)) => "b",
-        _ if queued.is_some() => "x",
-        _ => "N",
-    };
+    let waits = matches!(session.parked, Some(Parked::Waiting(_)));
+    let listens = session.subscriptions.is_some();
+    let all = [(listens, 'P'), (queued.is_some(), 'x'), (waits, 'b'), (session.closing, 'c')];
+    let mut flags: String = all.iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect();
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    let (sub, psub, ssub) = session
+        .subscriptions
+        .as_ref()
+        .map_or((0, 0, 0), |own| (own.channels.len(), own.patterns.len(), own.shards.len()));
     let command = session.last_command.map_or("NULL".to_owned(), |(outer, inner)| full_name(outer, inner));
     format!(
         "id={id} addr={addr} laddr={laddr} fd=-1 name={name} age={age} idle={idle} flags={flags} db={db} \
-         sub=0 psub=0 ssub=0 multi={multi} qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem={multi_mem} rbs=0 rbp=0 obl=0 \
+         sub={sub} psub={psub} ssub={ssub} multi={multi} qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem={multi_mem} rbs=0 rbp=0 obl=0 \
          oll={oll} omem={output} tot-mem={memory} events={events} cmd={command} user=default redir=-1 \
          resp={resp} lib-name={lib_name} lib-ver={lib_ver}\n",
         id = session.id,
@@ -271,6 +283,9 @@ mod tests {
             transaction: None,
             watched: Vec::new(),
             held: VecDeque::new(),
+            held_bytes: 0,
+            subscriptions: None,
+            pushed: None,
             over_soft_limit: None,
         }
     }
@@ -307,7 +322,8 @@ mod tests {
     #[test]
     fn the_list_can_be_narrowed() {
         check("client list", Ok(Selection::All));
-        check("client list TYPE Normal", Ok(Selection::All));
+        check("client list TYPE Normal", Ok(Selection::Listening(false)));
+        check("client list type pubsub", Ok(Selection::Listening(true)));
         check("client list type replica", Ok(Selection::None));
         check("client list type x", Err("ERR Unknown client type 'x'"));
         check("client list type normal x", Err(SYNTAX_ERROR));

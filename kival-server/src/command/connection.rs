@@ -2,7 +2,7 @@
 //! itself and of others is in `client`.
 
 use super::options::{SYNTAX_ERROR, database, is_word};
-use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, client, info, transaction};
+use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, client, info, pubsub, transaction};
 use crate::number::parse_i64;
 use crate::resp::{Args, Protocol, Reply};
 
@@ -55,7 +55,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "ping",
         handler: ping,
         arity: -1,
-        flags: Flags::FAST,
+        flags: Flags::FAST.and(Flags::WHILE_SUBSCRIBED),
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         summary: "Answers PONG, or its argument.",
         ..CONNECTION
@@ -64,7 +64,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "quit",
         handler: quit,
         arity: -1,
-        flags: ALWAYS.and(Flags::UNQUEUED),
+        flags: ALWAYS.and(Flags::UNQUEUED).and(Flags::WHILE_SUBSCRIBED),
         summary: "Ends the connection behind the replies so far.",
         ..CONNECTION
     },
@@ -72,7 +72,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "reset",
         handler: reset,
         arity: 1,
-        flags: ALWAYS.and(Flags::UNQUEUED),
+        flags: ALWAYS.and(Flags::UNQUEUED).and(Flags::WHILE_SUBSCRIBED),
         since: "6.2.0",
         summary: "Makes the connection as if it were new.",
         ..CONNECTION
@@ -86,8 +86,12 @@ pub(super) const COMMANDS: &[Command] = &[
     },
 ];
 
-fn ping(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
+fn ping(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let listens = ctx.session.subscriptions.is_some() && ctx.session.protocol == Protocol::Resp2;
     match args.len() {
+        // Among messages it must look like one.
+        1 if listens => Ok(Reply::Array(vec!["pong".into(), "".into()])),
+        2 if listens => Ok(Reply::Array(vec!["pong".into(), Reply::Bulk(args.bytes(1))])),
         1 => Ok(Reply::status("PONG")),
         2 => Ok(Reply::Bulk(args.bytes(1))),
         _ => Err("ERR wrong number of arguments for 'ping' command".into()),
@@ -107,6 +111,7 @@ fn reset(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let authenticated = ctx.server.config.requirepass.is_empty();
     ctx.server.durability_changed |= ctx.session.durability.is_some();
     transaction::abandon(ctx);
+    pubsub::forget(ctx);
     ctx.session.reset(authenticated);
     Ok(Reply::status("RESET"))
 }

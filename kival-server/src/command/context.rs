@@ -1,5 +1,6 @@
 //! What a handler works on: the keys, the client, the server; and how it ends.
 
+use crate::engine_task::ClientKey;
 use crate::engine_task::server_state::ServerState;
 use crate::engine_task::session::{Clients, Session};
 use crate::engine_task::store::Store;
@@ -101,6 +102,8 @@ pub struct Context<'a> {
     pub clients: &'a mut Clients,
     /// The server.
     pub server: &'a mut ServerState,
+    /// The client's name.
+    pub client: ClientKey,
 }
 
 impl Context<'_> {

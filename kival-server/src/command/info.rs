@@ -245,8 +245,10 @@ fn stats(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("evicted_clients", 0);
     report.field("keyspace_hits", ctx.store.hits);
     report.field("keyspace_misses", ctx.store.misses);
-    report.field("pubsub_channels", 0);
-    report.field("pubsub_patterns", 0);
+    let (channels, patterns, shard_channels) = ctx.store.channels.counts();
+    report.field("pubsub_channels", channels);
+    report.field("pubsub_patterns", patterns);
+    report.field("pubsubshard_channels", shard_channels);
     report.field("total_error_replies", counters.error_replies);
     report.field("client_query_buffer_limit_disconnections", counters.query_limit_cuts);
     report.field("client_output_buffer_limit_disconnections", counters.output_limit_cuts);

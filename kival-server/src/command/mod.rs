@@ -24,6 +24,7 @@ mod lcs;
 mod object;
 mod options;
 mod persistence;
+mod pubsub;
 mod row;
 mod scan;
 mod serialized;
@@ -56,6 +57,7 @@ const FAMILIES: &[&[Command]] = &[
     lcs::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
+    pubsub::COMMANDS,
     scan::COMMANDS,
     serialized::COMMANDS,
     server::COMMANDS,

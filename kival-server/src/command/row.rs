@@ -167,6 +167,8 @@ bit_set! {
     UNQUEUED = 19 "";
     /// Ends a transaction, also when it is refused.
     ENDS_TRANSACTION = 20 "";
+    /// Allowed to a client of RESP2 that listens to messages.
+    WHILE_SUBSCRIBED = 21 "";
 }
 
 bit_set! {
@@ -240,6 +242,8 @@ pub enum Group {
     Server,
     /// Transactions.
     Transactions,
+    /// Messages.
+    PubSub,
 }
 
 impl Group {
@@ -253,6 +257,7 @@ impl Group {
             Group::Connection => "connection",
             Group::Server => "server",
             Group::Transactions => "transactions",
+            Group::PubSub => "pubsub",
         }
     }
 }

@@ -52,7 +52,9 @@ impl EngineTask {
             return;
         }
         for session in self.clients.iter() {
-            if session.active.elapsed() > timeout && session.has_nothing_waiting() {
+            let idle = session.active.elapsed() > timeout && session.has_nothing_waiting();
+            // Who listens to messages has nothing to say.
+            if idle && session.subscriptions.is_none() {
                 session.outbox.close();
             }
         }

@@ -45,6 +45,7 @@ impl EngineTask {
     pub(super) fn end_turn(&mut self) {
         let committed = self.store.engine().commit();
         let mut turn = std::mem::take(&mut self.turn);
+        self.turns += 1;
         if let Err(error) = &committed {
             self.take_back(&mut turn, error);
         }
@@ -83,7 +84,11 @@ impl EngineTask {
                 let client = ClientKey { slot, id: session.id };
                 self.waiting.push(Waiting { depends, client });
             }
+            session.held_bytes += output.len();
             session.held.push_back(Held { depends, output, replies, batches });
+            if session.subscriptions.is_some() {
+                self.limit_output(slot);
+            }
         }
         self.turn = turn;
     }
@@ -132,6 +137,7 @@ impl EngineTask {
             let Some(session) = session else { continue };
             let mut released = Vec::new();
             while let Some(held) = session.held.pop_front_if(|held| held.depends <= durable) {
+                session.held_bytes -= held.output.len();
                 released.push(held);
             }
             if let Some(next) = session.held.front() {
@@ -150,6 +156,7 @@ impl EngineTask {
         let Some(session) = session else { return };
         let refusal = Reply::error(misconf(&format!("this could not be made durable: {cause}")));
         let mut held = std::mem::take(&mut session.held);
+        session.held_bytes = 0;
         for Held { depends, output, replies, .. } in &mut held {
             if *depends > durable {
                 *output = Output::new();
@@ -165,15 +172,21 @@ impl EngineTask {
     fn send(&mut self, slot: usize, output: Output, batches: u32) {
         let Some(session) = self.clients.get_mut(slot) else { return };
         let authenticated = session.authenticated;
-        let unsent = if output.is_empty() && batches == 0 {
-            session.outbox.unsent()
-        } else {
-            session.outbox.send(output, batches, authenticated)
-        };
+        let unsent = session.outbox.send(output, batches, authenticated);
         if session.closing && session.held.is_empty() {
             session.outbox.close();
         }
-        let limit = self.server.config.client_output_buffer_limit.normal;
+        if unsent > 0 || session.over_soft_limit.is_some() {
+            self.limit_output(slot);
+        }
+    }
+
+    /// Cuts a client if too much waits for it.
+    fn limit_output(&mut self, slot: usize) {
+        let limits = self.server.config.client_output_buffer_limit;
+        let Some(session) = self.clients.get_mut(slot) else { return };
+        let limit = if session.subscriptions.is_some() { limits.pubsub } else { limits.normal };
+        let unsent = session.outbox.unsent() + session.held_bytes;
         if session.is_over(limit, unsent) {
             tracing::warn!(client = session.id, addr = %session.addr, unsent,
                 "closing a client that does not read its replies (client-output-buffer-limit)");
@@ -197,13 +210,12 @@ impl EngineTask {
 
     /// Looks at clients whose output is over the soft limit.
     pub(super) fn check_output_limits(&mut self) {
-        let limit = self.server.config.client_output_buffer_limit.normal;
-        if limit.soft == 0 {
+        let limits = self.server.config.client_output_buffer_limit;
+        if limits.normal.soft == 0 && limits.pubsub.soft == 0 {
             return;
         }
-        let over: Vec<usize> = self.clients.slots_where(|session| session.over_soft_limit.is_some());
-        for slot in over {
-            self.send(slot, Output::new(), 0);
+        for slot in self.clients.slots_where(|session| session.over_soft_limit.is_some()) {
+            self.limit_output(slot);
         }
     }
 }

@@ -11,13 +11,16 @@
 //! | `deliver.rs` | replies: what they depend on, limits on what waits |
 //! | `cron.rs` | what happens by the clock |
 //! | `park.rs` | commands that wait |
+//! | `channels.rs`, `messages.rs` | who listens to messages, and their way out |
 //! | `store.rs` | the engine as handlers see it |
 //! | `transaction.rs`, `watch.rs` | MULTI to EXEC, and what WATCH sees |
 //! | `warm.rs` | loads ahead of what commands will look up |
 //! | `session.rs`, `server_state.rs` | clients and server as handlers see them |
 
+pub mod channels;
 pub mod cron;
 mod deliver;
+mod messages;
 pub mod park;
 mod run;
 pub mod server_state;
@@ -53,7 +56,7 @@ const UPKEEP_EVERY: Duration = Duration::from_millis(100);
 const TURN_BYTES: usize = 4 << 20;
 
 /// Names a connection: its slot among the clients, and its id, which tells it from an earlier one there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientKey {
     /// Slot in [`Clients`].
     pub slot: usize,
@@ -136,6 +139,8 @@ pub struct EngineTask {
     events: UnboundedSender<Event>,
     next_id: u64,
     turn: Vec<TurnReply>,
+    /// Turns so far.
+    turns: u64,
     /// Clients whose backlog can go on.
     ready: VecDeque<ClientKey>,
     /// Held replies by what they depend on.
@@ -175,6 +180,7 @@ impl EngineTask {
             events,
             next_id: 1,
             turn: Vec::new(),
+            turns: 0,
             ready: VecDeque::new(),
             waiting: BinaryHeap::new(),
             waits: Vec::new(),
@@ -327,6 +333,9 @@ impl EngineTask {
             transaction: None,
             watched: Vec::new(),
             held: VecDeque::new(),
+            held_bytes: 0,
+            subscriptions: None,
+            pushed: None,
             over_soft_limit: None,
         };
         let slot = self.clients.insert(Box::new(session));
@@ -345,6 +354,9 @@ impl EngineTask {
             && let Some(mut gone) = self.clients.remove(client.slot)
         {
             self.unwatch(&mut gone);
+            if let Some(own) = &gone.subscriptions {
+                self.store.channels.forget(client, own);
+            }
             self.server.durability_changed |= gone.durability.is_some();
         }
     }

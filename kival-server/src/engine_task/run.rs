@@ -5,7 +5,7 @@ use super::session::Session;
 use super::{ClientKey, EngineTask, TURN_BYTES, TurnReply, warm};
 use crate::command::{self, Abort, Command, Context, Flags, Outcome};
 use crate::config::{AppendFsync, DebugCommand};
-use crate::resp::{Args, Batch, ErrorReply, Output, Reply, encode};
+use crate::resp::{Args, Batch, ErrorReply, Output, Protocol, Reply, encode};
 use kival_engine::keydir::WARM;
 use kival_engine::{ReadError, WriteError};
 use std::time::Instant;
@@ -14,6 +14,9 @@ const NOAUTH: &str = "NOAUTH Authentication required.";
 const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \
     \"local\", you can run it from a local connection, otherwise you need to set this option in the \
     configuration file, and then restart the server.";
+
+const WHILE_SUBSCRIBED: &str = ": only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+    context";
 
 /// What a command leads to.
 pub(super) enum Step {
@@ -39,6 +42,9 @@ impl EngineTask {
                 warm::batch(self.store.engine_ref(), session.db, &batch, index);
             }
             let step = self.run_command(session, client, batch.command(index));
+            if !self.store.channels.outgoing.is_empty() {
+                self.deliver(client, session, &mut output);
+            }
             let dependency = self.store.take_dependency();
             if dependency > 0 {
                 depends = depends.max(dependency);
@@ -68,6 +74,8 @@ impl EngineTask {
                 break;
             }
         }
+        // What it is sent from now on comes behind this.
+        session.pushed = None;
         let batches = u32::from(rest.is_none());
         if let Some(next) = rest {
             session.query_bytes += batch.buffer_len();
@@ -88,7 +96,7 @@ impl EngineTask {
         if session.transaction.is_some() && !command.flags.has(Flags::UNQUEUED) {
             return self.queue(session, command, args);
         }
-        match self.execute(session, command, args) {
+        match self.execute(session, client, command, args) {
             Ok(Reply::Error(error)) => self.refuse(error),
             Ok(reply) => Step::Reply(reply),
             Err(abort) => self.abort(session, client, command, args, abort),
@@ -96,15 +104,23 @@ impl EngineTask {
     }
 
     /// Runs a handler, and takes back what it has changed if it has no reply.
-    pub(super) fn execute(&mut self, session: &mut Session, command: &Command, args: Args<'_>) -> Outcome {
+    pub(super) fn execute(
+        &mut self,
+        session: &mut Session,
+        client: ClientKey,
+        command: &Command,
+        args: Args<'_>,
+    ) -> Outcome {
         let savepoint = self.store.engine().savepoint();
         let counted = self.store.counted();
-        let mut context =
-            Context { store: &mut self.store, session, clients: &mut self.clients, server: &mut self.server };
+        let messages = self.store.channels.outgoing.len();
+        let (store, clients, server) = (&mut self.store, &mut self.clients, &mut self.server);
+        let mut context = Context { store, session, client, clients, server };
         let outcome = (command.handler)(&mut context, args);
         if let Err(abort) = &outcome {
             self.store.engine().roll_back(savepoint);
             self.store.forget_taken_back();
+            self.store.channels.outgoing.truncate(messages);
             if matches!(abort, Abort::Cold(_)) {
                 // It runs again, and counts then.
                 self.store.recount(counted);
@@ -126,6 +142,13 @@ impl EngineTask {
         let open = session.authenticated || self.server.config.requirepass.is_empty();
         if !open && !command.flags.has(Flags::NO_AUTH) {
             return Err(NOAUTH.into());
+        }
+        if session.subscriptions.is_some()
+            && session.protocol == Protocol::Resp2
+            && !command.flags.has(Flags::WHILE_SUBSCRIBED)
+        {
+            let name = command::full_name(container, command);
+            return Err(format!("ERR Can't execute '{name}'{WHILE_SUBSCRIBED}").into());
         }
         session.last_command = Some((container, command));
         Ok(command)

@@ -2,6 +2,7 @@
 
 use crate::command::{Command, full_name};
 use crate::config::AppendFsync;
+use crate::engine_task::channels::Subscriptions;
 use crate::engine_task::park::Parked;
 use crate::engine_task::transaction::{Transaction, Watched};
 use crate::net::outbox::Outbox;
@@ -63,6 +64,12 @@ pub struct Session {
     pub watched: Vec<Watched>,
     /// Replies that wait for the sequence they depend on, and those behind them.
     pub held: VecDeque<Held>,
+    /// Bytes of these.
+    pub held_bytes: usize,
+    /// The messages it listens to, if it does.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// The turn in which it was last sent a message, and where in the turn's replies that stands.
+    pub pushed: Option<(u64, usize)>,
     /// Since when its output has been over the soft limit.
     pub over_soft_limit: Option<Instant>,
 }

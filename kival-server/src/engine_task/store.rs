@@ -1,5 +1,6 @@
 //! The engine as handlers see it: keys of databases, and the sequence that a reply depends on.
 
+use super::channels::Channels;
 use super::watch::Watches;
 use crate::command::Abort;
 use bytes::Bytes;
@@ -21,12 +22,22 @@ pub struct Store {
     pub changes: u64,
     /// Keys that clients watch.
     pub watches: Watches,
+    /// Who listens to messages, and those not yet delivered.
+    pub channels: Channels,
 }
 
 impl Store {
     /// Takes the engine in.
     pub fn new(engine: Engine) -> Store {
-        Store { engine, depends: 0, hits: 0, misses: 0, changes: 0, watches: Watches::default() }
+        Store {
+            engine,
+            depends: 0,
+            hits: 0,
+            misses: 0,
+            changes: 0,
+            watches: Watches::default(),
+            channels: Channels::default(),
+        }
     }
 
     /// The engine, for what is not about keys.

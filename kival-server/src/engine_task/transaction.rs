@@ -95,11 +95,13 @@ impl EngineTask {
     ) -> Step {
         let before = session.standing();
         let (savepoint, counted) = (self.store.engine().savepoint(), self.store.counted());
+        let messages = self.store.channels.outgoing.len();
         let mut databases = Vec::with_capacity(transaction.queue.len());
         let mut replies = Vec::with_capacity(transaction.queue.len());
         for queued in &transaction.queue {
             databases.push(session.db);
-            let reply = match self.execute(session, queued.command, queued.args()) {
+            let sent = self.store.channels.outgoing.len();
+            let reply = match self.execute(session, client, queued.command, queued.args()) {
                 Ok(Reply::Error(error)) | Err(Abort::Error(error)) => self.counted_error(error),
                 Ok(reply) => reply,
                 Err(Abort::Read(error)) => Reply::Error(self.refuse_read(&error)),
@@ -112,6 +114,7 @@ impl EngineTask {
                 Err(Abort::Cold(met)) => {
                     self.store.engine().roll_back(savepoint);
                     self.store.forget_taken_back();
+                    self.store.channels.outgoing.truncate(messages);
                     self.store.recount(counted);
                     self.server.durability_changed |= session.stand(before);
                     let reads = self.reads_of(session, &transaction, &databases, *met);
@@ -124,7 +127,14 @@ impl EngineTask {
                     return Step::Park(Parked::Reading);
                 }
             };
-            replies.push(reply);
+            // As in Redis 7.0, its own messages stand among its replies.
+            let mut own = self.store.channels.take_own(sent, client);
+            replies.push(if own.is_empty() {
+                reply
+            } else {
+                own.push(reply);
+                Reply::Sequence(own)
+            });
         }
         self.unwatch(session);
         Step::Reply(Reply::Array(replies))
