@@ -71,6 +71,27 @@ fn many_messages_arrive_in_their_order() {
 }
 
 #[test]
+fn events_of_keys_are_told_to_who_asks_for_them_and_expiry_by_itself() {
+    let server = target::start(&[]);
+    let (mut writer, mut reader) = (server.client(), server.client());
+    assert_eq!(reader.call(&["PSUBSCRIBE", "__key*"]), told("psubscribe", "__key*", 1));
+    assert_eq!(writer.call(&["SET", "quiet", "1"]), Value::ok());
+    assert_eq!(writer.call(&["CONFIG", "SET", "notify-keyspace-events", "gKx$E"]), Value::ok());
+    assert_eq!(writer.call(&["SET", "key", "1", "PX", "20"]), Value::ok());
+    for event in ["set", "expire", "expired"] {
+        let by_key = ["pmessage", "__key*", "__keyspace@0__:key", event];
+        let by_event = ["pmessage", "__key*", &format!("__keyevent@0__:{event}"), "key"];
+        assert_eq!(reader.read(), push(&by_key));
+        assert_eq!(reader.read(), push(&by_event));
+    }
+    assert_eq!(writer.call(&["CONFIG", "SET", "notify-keyspace-events", ""]), Value::ok());
+    assert_eq!(writer.call(&["SET", "quiet", "2"]), Value::ok());
+    assert_eq!(reader.call(&["PING"]), push(&["pong", ""]));
+    let refused = writer.call(&["CONFIG", "SET", "notify-keyspace-events", "KAq"]);
+    assert!(refused.text().contains("Invalid event class character"), "{refused:?}");
+}
+
+#[test]
 fn messages_of_a_transaction_come_with_it() {
     let server = target::start(&[]);
     let (mut sender, mut reader) = (server.client(), server.client());

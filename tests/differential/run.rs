@@ -35,10 +35,12 @@ pub(crate) struct Difference {
 /// Changes a reply of the left server before it is compared: to see that a difference is seen.
 pub(crate) type Tamper = Box<dyn FnMut(u64, &Args, &mut Frame)>;
 
-/// One server: a connection for each version of the protocol, and one to look at its state.
+/// One server: a connection for each version of the protocol, one to look at its state, and one that is told all
+/// events of keys.
 struct Side {
     speakers: [Client; 2],
     inspector: Client,
+    listener: Client,
 }
 
 struct Past {
@@ -73,7 +75,26 @@ pub(crate) const UNKNOWN: &str = "unknown";
 
 impl Side {
     fn new(server: &Server) -> Side {
-        Side { speakers: [server.client(), server.client3()], inspector: server.client() }
+        let (mut inspector, mut listener) = (server.client(), server.client());
+        // Misses and new keys, too.
+        inspector.call(&["CONFIG", "SET", "notify-keyspace-events", "EAmn"]);
+        listener.call(&["PSUBSCRIBE", "__keyevent@*__:*"]);
+        Side { speakers: [server.client(), server.client3()], inspector, listener }
+    }
+}
+
+impl Side {
+    /// What the listener has been told since the last call: channel and key.
+    fn events(&mut self) -> Vec<Value> {
+        self.listener.send(&["PING"]);
+        let mut events = Vec::new();
+        loop {
+            let Value::Array(mut parts) = self.listener.read() else { panic!("a message") };
+            match parts.len() {
+                2 => return events,
+                _ => events.push(Value::Array(parts.split_off(2))),
+            }
+        }
     }
 }
 
@@ -162,6 +183,7 @@ impl Run {
             (frames, end)
         });
         self.longest = self.longest.max(start.elapsed());
+        let events = both(&mut self.sides, |side| side.events());
         for (i, args) in batch.into_iter().enumerate() {
             let index = self.next;
             self.next += 1;
@@ -188,7 +210,24 @@ impl Run {
                 return Err(self.difference(index, shown));
             }
         }
-        Ok(())
+        self.agree_on_events(speaker, &events)
+    }
+
+    /// The events of keys that a batch has caused.
+    fn agree_on_events(
+        &self,
+        speaker: usize,
+        [left, right]: &[Vec<Value>; 2],
+    ) -> Result<(), Box<Difference>> {
+        let Some(first) = (0..left.len().max(right.len())).find(|&i| left.get(i) != right.get(i)) else {
+            return Ok(());
+        };
+        let around = first.saturating_sub(3)..first + 4;
+        let shown: [String; 2] = [left, right].map(|events| {
+            let near = events.iter().enumerate().filter(|(i, _)| around.contains(i));
+            near.map(|(_, event)| format!("{event:?} ")).collect()
+        });
+        self.agree(speaker, "events of keys", shown)
     }
 
     /// Follows a speaker's transaction by a reply; the rules for the queued commands if this was their EXEC.

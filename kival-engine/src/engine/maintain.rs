@@ -89,7 +89,7 @@ impl Engine {
                     return removed;
                 }
                 removed += 1;
-                self.expired += 1;
+                self.note_one_expired(db, &key);
             }
         }
         removed

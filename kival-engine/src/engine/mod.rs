@@ -125,6 +125,8 @@ pub struct Engine {
     backups: backup::Backups,
     pub(crate) scrubber: scrub::Scrubber,
     expired: u64,
+    /// Keys removed because their time had come, if someone wants their names.
+    expired_keys: Option<Vec<(u32, Box<[u8]>)>>,
     /// Where small records are read into.
     scratch: Vec<u8>,
     /// Held until everything else is gone.
@@ -212,6 +214,7 @@ impl Engine {
             retry_ms: 0,
             backups: backup::Backups::default(),
             expired: 0,
+            expired_keys: None,
             scratch: Vec::new(),
             segments: opened.segments,
             databases: opened.databases,

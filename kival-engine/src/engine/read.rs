@@ -101,11 +101,28 @@ impl Engine {
         if entry.expiry != 0 && entry.expiry <= self.now_ms {
             // Refused where nothing can be written: the key stays hidden all the same.
             if self.bury(db, key).is_ok() {
-                self.expired += 1;
+                self.note_one_expired(db, key);
             }
             return Ok(None);
         }
         Ok(Some(entry))
+    }
+
+    /// Has the names of keys kept that are removed because their time has come, until they are taken; or not.
+    pub fn note_expired(&mut self, keep: bool) {
+        self.expired_keys = keep.then(Vec::new);
+    }
+
+    /// The keys, with their databases, that were removed because their time had come, since the last call.
+    pub fn take_expired(&mut self) -> Vec<(u32, Box<[u8]>)> {
+        self.expired_keys.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn note_one_expired(&mut self, db: u32, key: &[u8]) {
+        self.expired += 1;
+        if let Some(keys) = &mut self.expired_keys {
+            keys.push((db, key.into()));
+        }
     }
 
     /// Whether the keydir has a key, one that has expired and was not looked at since included.

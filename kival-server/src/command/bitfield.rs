@@ -6,6 +6,7 @@ use super::bits;
 use super::options::{SYNTAX_ERROR, c_string, integer, is_word};
 use super::string_set::with_room;
 use super::{Command, Context, Flags, KeySpec, Outcome};
+use crate::config::NotifyEvents;
 use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
 use bytes::Bytes;
@@ -187,17 +188,17 @@ fn parse_overflow(word: &[u8]) -> Result<Overflow, ErrorReply> {
 }
 
 /// Runs an operation on a value that is long enough for it, and says whether that changed the value.
-fn run(operation: &Operation, value: &mut [u8]) -> (Reply, bool) {
+fn run(operation: &Operation, value: &mut [u8]) -> (Reply, Option<bool>) {
     let Operation { field, offset, action } = *operation;
     let before = field.read(value, offset);
     let (after, answers_after) = match action {
-        Action::Get => return (Reply::Integer(before), false),
+        Action::Get => return (Reply::Integer(before), None),
         Action::Set(number, overflow) => (field.add(number, 0, overflow), false),
         Action::Add(increment, overflow) => (field.add(before, increment, overflow), true),
     };
-    let Some(after) = after else { return (Reply::Null, false) };
+    let Some(after) = after else { return (Reply::Null, None) };
     bits::set_field(value, offset, field.width, after as u64);
-    (Reply::Integer(if answers_after { after } else { before }), before != after)
+    (Reply::Integer(if answers_after { after } else { before }), Some(before != after))
 }
 
 fn read(ctx: &mut Context<'_>, key: &[u8], operations: &[Operation]) -> Outcome {
@@ -225,15 +226,18 @@ fn bitfield(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     // The value is lengthened even if every operation fails.
     let mut value = with_room(&before, (last_bit / 8 + 1) as usize);
-    let mut changed = value.len() > before.len();
+    let (grown, mut changed) = (value.len() > before.len(), false);
     let mut replies = Vec::with_capacity(operations.len());
     for operation in &operations {
         let (reply, wrote) = run(operation, &mut value);
         replies.push(reply);
-        changed |= wrote;
+        changed |= wrote.is_some_and(|differs| differs || grown);
+    }
+    if changed || grown {
+        ctx.put(key, &value, expiry)?;
     }
     if changed {
-        ctx.put(key, &value, expiry)?;
+        ctx.notify(NotifyEvents::STRING, "setbit", key);
     }
     Ok(Reply::Array(replies))
 }

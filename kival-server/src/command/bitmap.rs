@@ -5,6 +5,7 @@ use super::bits::{self, Operation};
 use super::options::{SYNTAX_ERROR, integer, is_word};
 use super::string_set::with_room;
 use super::{Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use crate::config::NotifyEvents;
 use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
 
@@ -104,6 +105,7 @@ fn setbit(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         let mut value = with_room(&before, len);
         bits::set(&mut value, offset, on);
         ctx.put(key, &value, expiry)?;
+        ctx.notify(NotifyEvents::STRING, "setbit", key);
     }
     Ok(Reply::Integer(was.into()))
 }
@@ -202,9 +204,12 @@ fn bitop(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let slices: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
     let result = bits::combine(operation, &slices);
     if result.is_empty() {
-        ctx.delete(&args[2])?;
+        if ctx.delete(&args[2])? {
+            ctx.notify(NotifyEvents::GENERIC, "del", &args[2]);
+        }
     } else {
         ctx.put(&args[2], &result, 0)?;
+        ctx.notify(NotifyEvents::STRING, "set", &args[2]);
     }
     Ok(Reply::Integer(result.len() as i64))
 }

@@ -1,5 +1,6 @@
 //! What a handler works on: the keys, the client, the server; and how it ends.
 
+use crate::config::NotifyEvents;
 use crate::engine_task::ClientKey;
 use crate::engine_task::server_state::ServerState;
 use crate::engine_task::session::{Clients, Session};
@@ -150,6 +151,12 @@ impl Context<'_> {
     /// [`Abort::Write`]; the key is as it was.
     pub fn put(&mut self, key: &[u8], value: &[u8], expiry: u64) -> Result<(), Abort> {
         self.store.put(self.session.db, key, value, expiry)
+    }
+
+    /// Tells an event of a key, if its class is told.
+    #[inline]
+    pub fn notify(&mut self, class: NotifyEvents, event: &'static str, key: &[u8]) {
+        self.store.notify(self.session.db, class, event, key);
     }
 
     /// Removes a key, and says whether there was one.

@@ -3,6 +3,7 @@
 use super::generic::glance;
 use super::options::{Time, c_string, integer, invalid_expire_time, is_word};
 use super::{Categories, Command, Context, Flags, KeySpec, Keys, Outcome};
+use crate::config::NotifyEvents;
 use crate::resp::{Args, ErrorReply, Reply};
 
 /// What the rows of commands that change an expiry have in common.
@@ -120,9 +121,15 @@ fn expire_by(ctx: &mut Context<'_>, args: Args<'_>, time: Time, command: &str) -
     }
     // At or before 0 is past too: 0 in the store would mean never.
     match u64::try_from(at) {
-        Ok(at) if at > ctx.now() => ctx.set_expiry(key, at)?,
-        _ => ctx.delete(key)?,
-    };
+        Ok(at) if at > ctx.now() => {
+            ctx.set_expiry(key, at)?;
+            ctx.notify(NotifyEvents::GENERIC, "expire", key);
+        }
+        _ => {
+            ctx.delete(key)?;
+            ctx.notify(NotifyEvents::GENERIC, "del", key);
+        }
+    }
     Ok(Reply::Integer(1))
 }
 
@@ -178,6 +185,7 @@ fn persist(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let expires = ctx.peek(&args[1])?.is_some_and(|entry| entry.expiry != 0);
     if expires {
         ctx.set_expiry(&args[1], 0)?;
+        ctx.notify(NotifyEvents::GENERIC, "persist", &args[1]);
     }
     Ok(Reply::Integer(expires.into()))
 }

@@ -3,6 +3,7 @@
 
 use super::options::{NO_SUCH_DB, SYNTAX_ERROR, database, is_word};
 use super::{Abort, Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use crate::config::NotifyEvents;
 use crate::glob::{self, Case};
 use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
@@ -188,7 +189,7 @@ pub(super) fn glance(ctx: &mut Context<'_>, key: &[u8]) -> Result<Option<KeyEntr
     let entry = ctx.peek(key)?;
     match entry {
         Some(_) => ctx.store.hits += 1,
-        None => ctx.store.misses += 1,
+        None => ctx.store.missed(ctx.session.db, key),
     }
     Ok(entry)
 }
@@ -216,7 +217,10 @@ fn type_of(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn del(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut removed = 0;
     for key in args.tail(1) {
-        removed += i64::from(ctx.delete(key)?);
+        if ctx.delete(key)? {
+            ctx.notify(NotifyEvents::GENERIC, "del", key);
+            removed += 1;
+        }
     }
     Ok(Reply::Integer(removed))
 }
@@ -225,8 +229,7 @@ fn rename(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (from, to) = (&args[1], &args[2]);
     let entry = ctx.peek(from)?.ok_or("ERR no such key")?;
     if from != to {
-        transfer(ctx, from, &entry, ctx.session.db, to)?;
-        ctx.delete(from)?;
+        give_name(ctx, from, &entry, to)?;
     }
     Ok(Reply::Ok)
 }
@@ -237,14 +240,25 @@ fn renamenx(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if from == to || ctx.peek(to)?.is_some() {
         return Ok(Reply::Integer(0));
     }
-    transfer(ctx, from, &entry, ctx.session.db, to)?;
-    ctx.delete(from)?;
+    give_name(ctx, from, &entry, to)?;
     Ok(Reply::Integer(1))
+}
+
+fn give_name(ctx: &mut Context<'_>, from: &[u8], entry: &KeyEntry, to: &[u8]) -> Result<(), Abort> {
+    transfer(ctx, from, entry, ctx.session.db, to)?;
+    ctx.delete(from)?;
+    ctx.notify(NotifyEvents::GENERIC, "rename_from", from);
+    ctx.notify(NotifyEvents::GENERIC, "rename_to", to);
+    Ok(())
 }
 
 /// Sets key `to` of a database to the value and the expiry of an entry of the client's.
 fn transfer(ctx: &mut Context<'_>, from: &[u8], entry: &KeyEntry, db: u32, to: &[u8]) -> Result<(), Abort> {
     let value = ctx.value_of(from, entry)?;
+    // As in Redis, what stood there goes first, so that the key is new.
+    if ctx.store.peek(db, to)?.is_some() {
+        ctx.store.notify(db, NotifyEvents::NEW, "new", to);
+    }
     ctx.store.put(db, to, &value, entry.expiry)
 }
 
@@ -260,6 +274,8 @@ fn move_key(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     transfer(ctx, key, &entry, db, key)?;
     ctx.delete(key)?;
+    ctx.notify(NotifyEvents::GENERIC, "move_from", key);
+    ctx.store.notify(db, NotifyEvents::GENERIC, "move_to", key);
     Ok(Reply::Integer(1))
 }
 
@@ -275,6 +291,7 @@ fn copy(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(Reply::Integer(0));
     }
     transfer(ctx, from, &entry, db, to)?;
+    ctx.store.notify(db, NotifyEvents::GENERIC, "copy_to", to);
     Ok(Reply::Integer(1))
 }
 

@@ -1,6 +1,7 @@
 //! PFADD, PFCOUNT and PFMERGE. What the bytes of a HyperLogLog mean is known to [`crate::hll`].
 
 use super::{Abort, Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use crate::config::NotifyEvents;
 use crate::hll::{HllError, HyperLogLog, Registers};
 use crate::resp::{Args, Reply};
 
@@ -75,6 +76,7 @@ fn pfadd(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if updated {
         counter.forget_count();
         ctx.put(key, counter.bytes(), expiry)?;
+        ctx.notify(NotifyEvents::STRING, "pfadd", key);
     }
     Ok(Reply::Integer(updated.into()))
 }
@@ -127,5 +129,6 @@ fn pfmerge(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     target.raise(&all, sparse_most)?;
     target.forget_count();
     ctx.put(key, target.bytes(), expiry)?;
+    ctx.notify(NotifyEvents::STRING, "pfadd", key);
     Ok(Reply::Ok)
 }

@@ -1,11 +1,11 @@
 //! OBJECT: how Redis would keep a value. Here every value is bytes in the log, so these are answers by the
 //! value alone, for programs that ask.
 
-use super::generic::glance;
 use super::introspection::help;
-use super::{Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use super::{Abort, Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
 use crate::number::parse_i64;
 use crate::resp::{Args, Reply};
+use kival_engine::KeyEntry;
 
 /// Redis keeps strings up to this long beside their header.
 const LONGEST_EMBEDDED: usize = 44;
@@ -69,9 +69,19 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     ..Command::BASE
 }];
 
+/// As a glance at a key, but nobody is told that it is not there.
+fn look(ctx: &mut Context<'_>, key: &[u8]) -> Result<Option<KeyEntry>, Abort> {
+    let entry = ctx.peek(key)?;
+    match entry {
+        Some(_) => ctx.store.hits += 1,
+        None => ctx.store.misses += 1,
+    }
+    Ok(entry)
+}
+
 fn encoding(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = &args[2];
-    let Some(entry) = glance(ctx, key)? else { return Ok(Reply::Null) };
+    let Some(entry) = look(ctx, key)? else { return Ok(Reply::Null) };
     // A long one is known without the value, which may be on disk.
     if entry.value_size as usize > LONGEST_EMBEDDED {
         return Ok("raw".into());
@@ -81,12 +91,12 @@ fn encoding(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn freq(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    match glance(ctx, &args[2])? {
+    match look(ctx, &args[2])? {
         Some(_) => Err(NO_FREQUENCY.into()),
         None => Ok(Reply::Null),
     }
 }
 
 fn refcount(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    Ok(glance(ctx, &args[2])?.map_or(Reply::Null, |_| Reply::Integer(1)))
+    Ok(look(ctx, &args[2])?.map_or(Reply::Null, |_| Reply::Integer(1)))
 }

@@ -3,6 +3,7 @@
 
 use super::options::{SYNTAX_ERROR, integer, is_word};
 use super::{Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use crate::config::NotifyEvents;
 use crate::rdb;
 use crate::resp::{Args, ErrorReply, Reply};
 
@@ -102,9 +103,16 @@ fn restore(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     // One beyond what Redis counts to is past for it.
     if expiry != 0 && (expiry <= ctx.now() || i64::try_from(expiry).is_err()) {
-        ctx.delete(key)?;
+        if ctx.delete(key)? {
+            ctx.notify(NotifyEvents::GENERIC, "del", key);
+        }
     } else {
+        if ctx.peek(key)?.is_some() {
+            // As in Redis, what stood there goes first, so that the key is new.
+            ctx.notify(NotifyEvents::NEW, "new", key);
+        }
         ctx.put(key, &value, expiry)?;
+        ctx.notify(NotifyEvents::GENERIC, "restore", key);
     }
     Ok(Reply::Ok)
 }

@@ -161,6 +161,7 @@ fn config_set(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     {
         tracing::error!(%error, "the level of the log could not be changed");
     }
+    ctx.store.set_events(ctx.server.config.notify_keyspace_events);
     ctx.server.changed_settings.extend(changed.names);
     Ok(Reply::Ok)
 }

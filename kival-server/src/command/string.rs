@@ -3,6 +3,7 @@
 
 use super::options::{Lifetime, integer, parse_getex};
 use super::{Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use crate::config::NotifyEvents;
 use crate::resp::{Args, Reply};
 use bytes::Bytes;
 
@@ -108,6 +109,7 @@ fn getdel(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let value = ctx.value(&args[1])?;
     if value.is_some() {
         ctx.delete(&args[1])?;
+        ctx.notify(NotifyEvents::GENERIC, "del", &args[1]);
     }
     Ok(value.into())
 }
@@ -125,8 +127,15 @@ fn getex(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let value = ctx.value_of(key, &entry)?;
     match wanted {
         None => {}
-        Some(past) if past != 0 && past <= ctx.now() => _ = ctx.delete(key)?,
-        Some(expiry) => _ = ctx.set_expiry(key, expiry)?,
+        Some(past) if past != 0 && past <= ctx.now() => {
+            ctx.delete(key)?;
+            ctx.notify(NotifyEvents::GENERIC, "del", key);
+        }
+        Some(expiry) => {
+            ctx.set_expiry(key, expiry)?;
+            let event = if expiry == 0 { "persist" } else { "expire" };
+            ctx.notify(NotifyEvents::GENERIC, event, key);
+        }
     }
     Ok(Reply::Bulk(value))
 }
@@ -158,6 +167,7 @@ fn range(start: i64, end: i64, len: usize) -> Option<std::ops::RangeInclusive<us
 fn getset(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let before = ctx.value(&args[1])?;
     ctx.put(&args[1], &args[2], 0)?;
+    ctx.notify(NotifyEvents::STRING, "set", &args[1]);
     Ok(before.into())
 }
 

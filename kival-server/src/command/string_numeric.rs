@@ -3,6 +3,7 @@
 
 use super::options::integer;
 use super::{Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use crate::config::NotifyEvents;
 use crate::number::{FloatError, format_i64, incr_by_float};
 use crate::resp::{Args, Reply};
 use bytes::Bytes;
@@ -66,6 +67,7 @@ fn add(ctx: &mut Context<'_>, key: &[u8], increment: i64) -> Outcome {
     };
     let sum = before.checked_add(increment).ok_or("ERR increment or decrement would overflow")?;
     ctx.put(key, &format_i64(sum), expiry)?;
+    ctx.notify(NotifyEvents::STRING, "incrby", key);
     Ok(Reply::Integer(sum))
 }
 
@@ -80,5 +82,6 @@ fn incrbyfloat(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         FloatError::NotFinite => "ERR increment would produce NaN or Infinity",
     })?;
     ctx.put(key, &sum, expiry)?;
+    ctx.notify(NotifyEvents::STRING, "incrbyfloat", key);
     Ok(Reply::bulk(sum))
 }

@@ -2,6 +2,7 @@
 
 use super::options::{Condition, Lifetime, SetOptions, Time, integer};
 use super::{Abort, Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use crate::config::NotifyEvents;
 use crate::resp::{Args, Reply};
 
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
@@ -104,6 +105,7 @@ pub(super) const COMMANDS: &[Command] = &[
 fn set(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if args.len() == 3 {
         ctx.put(&args[1], &args[2], 0)?;
+        ctx.notify(NotifyEvents::STRING, "set", &args[1]);
         return Ok(Reply::Ok);
     }
     let options = SetOptions::parse(args.tail(3))?;
@@ -134,6 +136,13 @@ fn set_with(ctx: &mut Context<'_>, key: &[u8], value: &[u8], options: &SetOption
         }
     }
     put_until(ctx, key, value, expiry)?;
+    ctx.notify(NotifyEvents::STRING, "set", key);
+    if let Lifetime::Until(..) = options.lifetime {
+        ctx.notify(NotifyEvents::GENERIC, "expire", key);
+        if expiry <= ctx.now() {
+            ctx.notify(NotifyEvents::EXPIRED, "expired", key);
+        }
+    }
     Ok(reply)
 }
 
@@ -143,6 +152,7 @@ fn put_until(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expiry: u64) -> Re
         if !ctx.delete(key)? {
             // It was there for a moment: who watches the key has seen it change.
             ctx.store.changed(ctx.session.db, key);
+            ctx.notify(NotifyEvents::NEW, "new", key);
         }
         return Ok(());
     }
@@ -151,13 +161,18 @@ fn put_until(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expiry: u64) -> Re
 
 fn setex(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let expiry = Time::Seconds.expiry(&args[2], ctx.now(), "setex")?;
-    ctx.put(&args[1], &args[3], expiry)?;
-    Ok(Reply::Ok)
+    put_for(ctx, &args[1], &args[3], expiry)
 }
 
 fn psetex(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let expiry = Time::Milliseconds.expiry(&args[2], ctx.now(), "psetex")?;
-    ctx.put(&args[1], &args[3], expiry)?;
+    put_for(ctx, &args[1], &args[3], expiry)
+}
+
+fn put_for(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expiry: u64) -> Outcome {
+    ctx.put(key, value, expiry)?;
+    ctx.notify(NotifyEvents::STRING, "set", key);
+    ctx.notify(NotifyEvents::GENERIC, "expire", key);
     Ok(Reply::Ok)
 }
 
@@ -166,6 +181,7 @@ fn setnx(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(Reply::Integer(0));
     }
     ctx.put(&args[1], &args[2], 0)?;
+    ctx.notify(NotifyEvents::STRING, "set", &args[1]);
     Ok(Reply::Integer(1))
 }
 
@@ -193,6 +209,7 @@ fn msetnx(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn put_pairs(ctx: &mut Context<'_>, args: Args<'_>) -> Result<(), Abort> {
     for key in (1..args.len()).step_by(2) {
         ctx.put(&args[key], &args[key + 1], 0)?;
+        ctx.notify(NotifyEvents::STRING, "set", &args[key]);
     }
     Ok(())
 }
@@ -201,6 +218,7 @@ fn append(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (key, more) = (&args[1], &args[2]);
     let Some(entry) = ctx.peek(key)? else {
         ctx.put(key, more, 0)?;
+        ctx.notify(NotifyEvents::STRING, "append", key);
         return Ok(Reply::Integer(more.len() as i64));
     };
     let len = entry.value_size as usize + more.len();
@@ -208,10 +226,12 @@ fn append(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if more.is_empty() {
         // Nothing to write, and yet a change to who watches the key.
         ctx.store.changed(ctx.session.db, key);
+        ctx.notify(NotifyEvents::STRING, "append", key);
         return Ok(Reply::Integer(len as i64));
     }
     let value = [&ctx.value_of(key, &entry)?[..], more].concat();
     ctx.put(key, &value, entry.expiry)?;
+    ctx.notify(NotifyEvents::STRING, "append", key);
     Ok(Reply::Integer(len as i64))
 }
 
@@ -230,6 +250,7 @@ fn setrange(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     value[offset as usize..end as usize].copy_from_slice(part);
     ctx.put(key, &value, entry.map_or(0, |entry| entry.expiry))?;
+    ctx.notify(NotifyEvents::STRING, "setrange", key);
     Ok(Reply::Integer(value.len() as i64))
 }
 

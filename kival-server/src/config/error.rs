@@ -61,6 +61,9 @@ pub enum ValueFault {
     /// A limit that is not a size, or seconds that are not a number.
     #[error("Error in hard, soft or soft_seconds setting in buffer limit configuration.")]
     LimitNumber,
+    /// A letter that stands for no class of events.
+    #[error("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")]
+    NotEvents,
     /// Another value for what is a fact of this server.
     #[error("this cannot be set: it is always '{value}'")]
     Fact {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kival_engine::Window;
 
 use super::error::ValueFault;
+use super::events::NotifyEvents;
 use super::lists::{BindAddress, OutputLimits};
 use super::row::Setting;
 use super::settings::SETTINGS;
@@ -84,6 +85,8 @@ pub struct Config {
     pub client_query_buffer_limit: u64,
     /// Bytes of replies that may wait for one client, by class of client.
     pub client_output_buffer_limit: OutputLimits,
+    /// Which events of keys are told.
+    pub notify_keyspace_events: NotifyEvents,
     /// How often background work runs, in times a second.
     pub hz: u32,
     /// How hard expired keys are looked for, from 1 to 10.
@@ -146,6 +149,7 @@ impl Config {
             hll_sparse_max_bytes: 0,
             client_query_buffer_limit: 0,
             client_output_buffer_limit: OutputLimits::default(),
+            notify_keyspace_events: NotifyEvents::NONE,
             hz: 0,
             active_expire_effort: 0,
             scrub_rate: 0,

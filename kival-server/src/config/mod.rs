@@ -21,6 +21,7 @@
 
 mod cli;
 mod error;
+mod events;
 mod fields;
 mod file;
 mod lists;
@@ -41,6 +42,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use error::{ConfigError, ValueFault};
+pub use events::NotifyEvents;
 pub use fields::{Config, Warning};
 pub use lists::{BindAddress, OutputLimit, OutputLimits};
 pub use markdown::markdown_table;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kival_engine::Window;
 
 use super::error::ValueFault;
+use super::events::NotifyEvents;
 use super::fields::Config;
 use super::lists::{BindAddress, OutputLimits};
 use super::parse;
@@ -123,6 +124,8 @@ pub enum Kind {
     Addresses { get: fn(&Config) -> &[BindAddress], set: fn(&mut Config, Vec<BindAddress>) },
     /// A part of the day.
     Window { get: fn(&Config) -> Window, set: fn(&mut Config, Window) },
+    /// Classes of events, a letter each.
+    Events { get: fn(&Config) -> NotifyEvents, set: fn(&mut Config, NotifyEvents) },
     /// Output limits by class of client.
     OutputLimits { get: fn(&Config) -> &OutputLimits, get_mut: fn(&mut Config) -> &mut OutputLimits },
     /// What is always the default.
@@ -155,6 +158,7 @@ impl Setting {
                 words.join(" ").into()
             }
             Kind::Window { get, .. } => get(config).to_string().into(),
+            Kind::Events { get, .. } => get(config).to_string().into(),
             Kind::OutputLimits { get, .. } => get(config).to_string().into(),
             Kind::Fact => self.default.into(),
         }
@@ -196,6 +200,7 @@ impl Setting {
                 let text = str::from_utf8(one(words)?).map_err(|_| ValueFault::NotAWindow)?;
                 set(config, text.parse().map_err(|_| ValueFault::NotAWindow)?);
             }
+            Kind::Events { set, .. } => set(config, NotifyEvents::parse(one(words)?)?),
             Kind::OutputLimits { get_mut, .. } => get_mut(config).update(&unfold(words))?,
             Kind::Fact => {
                 if one(words)? != self.default.as_bytes() {
@@ -219,6 +224,7 @@ impl Setting {
             Kind::Path { .. } => "PATH".into(),
             Kind::Addresses { .. } => "ADDRESS ...".into(),
             Kind::Window { .. } => "always|never|HH-HH".into(),
+            Kind::Events { .. } => "CLASSES".into(),
             Kind::OutputLimits { .. } => "CLASS HARD SOFT SECONDS ...".into(),
             Kind::Fact => "VALUE".into(),
         }

@@ -424,6 +424,19 @@ pub static SETTINGS: &[Setting] = &[
         help: "Size up to which a HyperLogLog is kept as runs of equal registers; then it is packed",
     },
     Setting {
+        name: "notify-keyspace-events",
+        heading: Background,
+        kind: Kind::Events {
+            get: |c| c.notify_keyspace_events,
+            set: |c, events| c.notify_keyspace_events = events,
+        },
+        default: "",
+        unit: "",
+        change: RunTime,
+        help: "Events of keys that are published: K and/or E for the channels, then classes (g$x, A is all, m \
+               misses, n new keys); empty is none",
+    },
+    Setting {
         name: "hz",
         heading: Background,
         kind: Kind::Integer { min: 0, max: INT_MAX, get: |c| c.hz.into(), set: |c, n| c.hz = fit(n) },

@@ -33,6 +33,7 @@ fn another_value(setting: &Setting) -> String {
         Kind::Secret { .. } | Kind::Path { .. } => "other".into(),
         Kind::Addresses { .. } => "* -::*".into(),
         Kind::Window { .. } => "22-06".into(),
+        Kind::Events { .. } => "AKE".into(),
         Kind::OutputLimits { .. } => "normal 1 2 3 slave 4 5 6 pubsub 7 8 9".into(),
         Kind::Fact => setting.default.into(),
     }

@@ -39,6 +39,8 @@ pub struct Outgoing {
     pub push: Reply,
     /// Its receivers.
     pub to: Vec<ClientKey>,
+    /// It is sent even if its command ends with an error: it tells of no change.
+    pub stands: bool,
 }
 
 /// Listeners by channel.
@@ -125,7 +127,7 @@ impl Channels {
         let mut send = |clients: &HashSet<ClientKey>, push: Vec<Reply>| {
             receivers += clients.len();
             let to = clients.iter().copied().collect();
-            self.outgoing.push(Outgoing { push: Reply::Push(push), to });
+            self.outgoing.push(Outgoing { push: Reply::Push(push), to, stands: false });
         };
         let (name, text) = (|| Reply::Bulk(channel.clone()), || Reply::Bulk(message.clone()));
         if let Some(clients) = self.channels.get(channel) {
@@ -143,7 +145,8 @@ impl Channels {
     pub fn publish_to_shard(&mut self, channel: &Bytes, message: &Bytes) -> usize {
         let Some(clients) = self.shards.get(channel) else { return 0 };
         let push = vec!["smessage".into(), Reply::Bulk(channel.clone()), Reply::Bulk(message.clone())];
-        self.outgoing.push(Outgoing { push: Reply::Push(push), to: clients.iter().copied().collect() });
+        let to = clients.iter().copied().collect();
+        self.outgoing.push(Outgoing { push: Reply::Push(push), to, stands: false });
         clients.len()
     }
 
@@ -170,10 +173,20 @@ impl Channels {
         self.shards.get(channel).map_or(0, HashSet::len)
     }
 
+    /// Drops the messages from the `from`th on, since their command was taken back; those that stand all the same
+    /// stay if it ended with an error, and does not run again.
+    pub fn take_back(&mut self, from: usize, is_over: bool) {
+        let mut index = 0;
+        self.outgoing.retain(|message| {
+            index += 1;
+            index <= from || (is_over && message.stands)
+        });
+    }
+
     /// Takes out the messages from the `from`th on that are for this client.
     pub fn take_own(&mut self, from: usize, client: ClientKey) -> Vec<Reply> {
         let mut own = Vec::new();
-        for Outgoing { push, to } in &mut self.outgoing[from..] {
+        for Outgoing { push, to, .. } in &mut self.outgoing[from..] {
             let before = to.len();
             to.retain(|receiver| *receiver != client);
             if to.len() < before {

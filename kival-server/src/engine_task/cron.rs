@@ -37,11 +37,14 @@ impl EngineTask {
         let effort = u32::from(self.server.config.active_expire_effort).saturating_sub(1);
         let budget = self.cron_period() * (EXPIRE_PERCENT + 2 * effort) / 100;
         let started = Instant::now();
-        while self.store.engine().expire(EXPIRE_STEP) == EXPIRE_STEP {
-            self.end_turn();
-            if started.elapsed() >= budget {
+        loop {
+            let removed = self.store.engine().expire(EXPIRE_STEP);
+            self.store.tell_expired();
+            self.deliver_to_others();
+            if removed < EXPIRE_STEP || started.elapsed() >= budget {
                 break;
             }
+            self.end_turn();
         }
     }
 

@@ -36,7 +36,7 @@ impl EngineTask {
     /// Sends the messages of the command that has just run. Those for its own client come before its reply.
     pub(super) fn deliver(&mut self, client: ClientKey, session: &Session, output: &mut Output) {
         let depends = self.store.engine_ref().last_sequence();
-        for Outgoing { push, to } in std::mem::take(&mut self.store.channels.outgoing) {
+        for Outgoing { push, to, .. } in std::mem::take(&mut self.store.channels.outgoing) {
             let mut encoded = Encoded { push: &push, resp2: None, resp3: None };
             for receiver in to {
                 if receiver == client {
@@ -46,6 +46,15 @@ impl EngineTask {
                     self.deliver_to(receiver, depends, &mut encoded);
                 }
             }
+        }
+    }
+
+    /// Sends messages that no command has caused.
+    pub(super) fn deliver_to_others(&mut self) {
+        let depends = self.store.engine_ref().last_sequence();
+        for Outgoing { push, to, .. } in std::mem::take(&mut self.store.channels.outgoing) {
+            let mut encoded = Encoded { push: &push, resp2: None, resp3: None };
+            to.into_iter().for_each(|receiver| self.deliver_to(receiver, depends, &mut encoded));
         }
     }
 

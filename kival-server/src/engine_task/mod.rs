@@ -167,11 +167,12 @@ pub struct Inbox {
 impl EngineTask {
     /// A task over an opened engine.
     pub fn new(
-        store: Store,
+        mut store: Store,
         server: ServerState,
         shared: Arc<Shared>,
         events: UnboundedSender<Event>,
     ) -> EngineTask {
+        store.set_events(server.config.notify_keyspace_events);
         EngineTask {
             store,
             clients: Clients::default(),

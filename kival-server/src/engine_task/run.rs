@@ -120,7 +120,7 @@ impl EngineTask {
         if let Err(abort) = &outcome {
             self.store.engine().roll_back(savepoint);
             self.store.forget_taken_back();
-            self.store.channels.outgoing.truncate(messages);
+            self.store.channels.take_back(messages, matches!(abort, Abort::Error(_)));
             if matches!(abort, Abort::Cold(_)) {
                 // It runs again, and counts then.
                 self.store.recount(counted);

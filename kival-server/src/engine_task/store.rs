@@ -3,6 +3,7 @@
 use super::channels::Channels;
 use super::watch::Watches;
 use crate::command::Abort;
+use crate::config::NotifyEvents;
 use bytes::Bytes;
 use kival_engine::{Engine, Fetched, KeyEntry};
 
@@ -24,6 +25,8 @@ pub struct Store {
     pub watches: Watches,
     /// Who listens to messages, and those not yet delivered.
     pub channels: Channels,
+    /// Which events of keys are told.
+    events: NotifyEvents,
 }
 
 impl Store {
@@ -37,6 +40,7 @@ impl Store {
             changes: 0,
             watches: Watches::default(),
             channels: Channels::default(),
+            events: NotifyEvents::NONE,
         }
     }
 
@@ -105,14 +109,16 @@ impl Store {
     /// # Errors
     /// [`Abort::Read`] if damage may have taken what is newest.
     pub fn lookup(&mut self, db: u32, key: &[u8]) -> Result<Option<KeyEntry>, Abort> {
-        match self.engine.touch(db, key)? {
+        let found = self.engine.touch(db, key)?;
+        self.tell_expired();
+        match found {
             Some(entry) => {
                 self.hits += 1;
                 self.depend_on_entry(&entry);
                 Ok(Some(entry))
             }
             None => {
-                self.misses += 1;
+                self.missed(db, key);
                 self.depend_on_absence(db, key);
                 Ok(None)
             }
@@ -124,7 +130,9 @@ impl Store {
     /// # Errors
     /// As [`Self::lookup`].
     pub fn peek(&mut self, db: u32, key: &[u8]) -> Result<Option<KeyEntry>, Abort> {
-        match self.engine.entry(db, key)? {
+        let found = self.engine.entry(db, key)?;
+        self.tell_expired();
+        match found {
             Some(entry) => {
                 self.depend_on_entry(&entry);
                 Ok(Some(entry))
@@ -163,6 +171,9 @@ impl Store {
     /// # Errors
     /// [`Abort::Write`].
     pub fn put(&mut self, db: u32, key: &[u8], value: &[u8], expiry: u64) -> Result<(), Abort> {
+        if !self.events.is_none() {
+            self.before_put(db, key);
+        }
         let sequence = self.engine.put(db, key, value, expiry)?;
         self.depend(sequence);
         self.changed(db, key);
@@ -175,8 +186,7 @@ impl Store {
     /// [`Abort::Write`].
     pub fn delete(&mut self, db: u32, key: &[u8]) -> Result<bool, Abort> {
         // One that has expired is none: it goes with the look-up.
-        if self.engine.entry(db, key)?.is_none() {
-            self.depend_on_absence(db, key);
+        if self.peek(db, key)?.is_none() {
             return Ok(false);
         }
         self.engine.delete(db, key)?;
@@ -190,14 +200,71 @@ impl Store {
     /// # Errors
     /// [`Abort::Write`].
     pub fn set_expiry(&mut self, db: u32, key: &[u8], expiry: u64) -> Result<bool, Abort> {
-        if self.engine.entry(db, key)?.is_none() {
-            self.depend_on_absence(db, key);
+        if self.peek(db, key)?.is_none() {
             return Ok(false);
         }
         self.engine.set_expiry(db, key, expiry)?;
         self.depend(self.engine.last_sequence());
         self.changed(db, key);
         Ok(true)
+    }
+
+    /// Counts a look-up that found nothing.
+    pub fn missed(&mut self, db: u32, key: &[u8]) {
+        self.misses += 1;
+        if self.events.has(NotifyEvents::KEY_MISS) {
+            let before = self.channels.outgoing.len();
+            self.tell(db, "keymiss", key);
+            self.channels.outgoing[before..].iter_mut().for_each(|message| message.stands = true);
+        }
+    }
+
+    /// Has these events told from now on.
+    pub fn set_events(&mut self, events: NotifyEvents) {
+        self.events = events;
+        self.engine.note_expired(events.has(NotifyEvents::EXPIRED));
+    }
+
+    /// Tells an event of a key, if its class is told.
+    #[inline]
+    pub fn notify(&mut self, db: u32, class: NotifyEvents, event: &'static str, key: &[u8]) {
+        if self.events.has(class) {
+            self.tell(db, event, key);
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, db: u32, event: &'static str, key: &[u8]) {
+        let channel = |kind: &str, name: &[u8]| -> Bytes {
+            [b"__key", kind.as_bytes(), b"@", db.to_string().as_bytes(), b"__:", name].concat().into()
+        };
+        if self.events.has(NotifyEvents::BY_KEY) {
+            self.channels.publish(&channel("space", key), &Bytes::from_static(event.as_bytes()));
+        }
+        if self.events.has(NotifyEvents::BY_EVENT) {
+            self.channels.publish(&channel("event", event.as_bytes()), &Bytes::copy_from_slice(key));
+        }
+    }
+
+    /// Tells which keys have been removed because their time has come.
+    #[inline]
+    pub fn tell_expired(&mut self) {
+        if self.events.has(NotifyEvents::EXPIRED) {
+            for (db, key) in self.engine.take_expired() {
+                self.tell(db, "expired", &key);
+            }
+        }
+    }
+
+    /// A key is set: one that has expired goes first, and one that is not there is new.
+    #[cold]
+    fn before_put(&mut self, db: u32, key: &[u8]) {
+        // Where the answer is in doubt the key may be set all the same.
+        let is_new = matches!(self.engine.entry(db, key), Ok(None));
+        self.tell_expired();
+        if is_new {
+            self.notify(db, NotifyEvents::NEW, "new", key);
+        }
     }
 
     /// Removes all keys of these databases.

@@ -114,7 +114,7 @@ impl EngineTask {
                 Err(Abort::Cold(met)) => {
                     self.store.engine().roll_back(savepoint);
                     self.store.forget_taken_back();
-                    self.store.channels.outgoing.truncate(messages);
+                    self.store.channels.take_back(messages, false);
                     self.store.recount(counted);
                     self.server.durability_changed |= session.stand(before);
                     let reads = self.reads_of(session, &transaction, &databases, *met);
