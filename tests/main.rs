@@ -13,6 +13,7 @@ mod backup;
 mod churn;
 mod clients;
 mod cold;
+mod commands;
 mod compaction;
 mod crash;
 mod differential;

@@ -232,7 +232,7 @@ fn document(row: &'static Command) -> Reply {
 fn getkeys(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let request = args.tail(2);
     let (_, row) = super::resolve(request).map_err(|_| NO_SUCH_COMMAND)?;
-    if row.keys == Keys::NONE {
+    if !row.has_keys() {
         return Err(NO_KEYS.into());
     }
     if !row.takes(request.len()) {

@@ -25,9 +25,6 @@ const SUBSCRIPTION: Command = Command {
     ..PUBSUB
 };
 
-/// Channels of shards stand where keys stand.
-const SHARD: KeySpec = KeySpec::all(&["not_key"]);
-
 /// Messages.
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -68,7 +65,7 @@ pub(super) const COMMANDS: &[Command] = &[
         arity: 3,
         flags: PUBSUB.flags.and(Flags::FAST),
         keys: Keys::ONE,
-        key_spec: SHARD,
+        key_spec: KeySpec::NOT_KEYS,
         since: "7.0.0",
         complexity: "O(N) with N clients that listen to the channel",
         summary: "Sends a message to all who listen to the channel of a shard, and answers how many that are.",
@@ -78,7 +75,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "ssubscribe",
         handler: ssubscribe,
         keys: Keys::ALL,
-        key_spec: SHARD,
+        key_spec: KeySpec::NOT_KEYS,
         since: "7.0.0",
         summary: "Listens to channels of shards.",
         ..SUBSCRIPTION
@@ -89,7 +86,7 @@ pub(super) const COMMANDS: &[Command] = &[
         handler: sunsubscribe,
         arity: -1,
         keys: Keys::ALL,
-        key_spec: SHARD,
+        key_spec: KeySpec::NOT_KEYS,
         since: "7.0.0",
         summary: "Listens no more to channels of shards; to none at all if none is given.",
         ..SUBSCRIPTION

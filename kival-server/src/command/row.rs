@@ -58,9 +58,14 @@ impl Command {
         if self.arity >= 0 { arguments == self.arity } else { arguments >= -self.arity }
     }
 
+    /// Whether what stands where keys stand are keys: channels of shards are none.
+    pub fn has_keys(&self) -> bool {
+        self.keys != Keys::NONE && self.key_spec != KeySpec::NOT_KEYS
+    }
+
     /// Indices of the keys in a request of `arguments` arguments.
     pub fn key_indices(&self, arguments: usize) -> impl Iterator<Item = usize> + use<> {
-        let Keys { first, last, step } = self.keys;
+        let Keys { first, last, step } = if self.has_keys() { self.keys } else { Keys::NONE };
         let end =
             if last >= 0 { last as usize } else { arguments.saturating_sub(last.unsigned_abs() as usize) };
         let end = if first > 0 { (end + 1).min(arguments) } else { first };
@@ -218,6 +223,9 @@ pub struct KeySpec {
 impl KeySpec {
     /// No keys.
     pub const NONE: KeySpec = KeySpec { first: &[], second: &[], notes: "" };
+
+    /// Stands where keys do, and is none.
+    pub const NOT_KEYS: KeySpec = KeySpec::all(&["not_key"]);
 
     /// The same for all keys.
     pub const fn all(flags: &'static [&'static str]) -> KeySpec {

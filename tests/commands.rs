@@ -1,0 +1,172 @@
+//! The table of commands, held against redis-server's: what COMMAND INFO and COMMAND GETKEYS say of every command that
+//! both have.
+
+use kival_test_support::{Client, Launch, Value};
+
+use crate::target;
+
+/// The fields of COMMAND INFO, but for the name and the subcommands.
+const FIELDS: [&str; 8] =
+    ["arity", "flags", "first key", "last key", "step", "categories", "tips", "key specs"];
+
+/// All commands and subcommands of a server.
+fn names(client: &mut Client) -> Vec<String> {
+    let listed = client.call(&["COMMAND", "LIST"]);
+    let mut names: Vec<String> = listed.items().expect("an array").iter().map(Value::text).collect();
+    names.sort();
+    names
+}
+
+/// What a server says of a command, a field each; order does not count where Redis's is that of a set.
+fn described(client: &mut Client, name: &str) -> Option<Vec<String>> {
+    let info = client.call(&["COMMAND", "INFO", name]);
+    let fields = info.items()?.first()?.items()?.to_vec();
+    assert_eq!(fields[0].text(), name);
+    let sorted = |value: &Value| {
+        let mut words: Vec<String> = value.items().unwrap_or_default().iter().map(Value::text).collect();
+        words.sort();
+        format!("{words:?}")
+    };
+    let shown = fields[1..9].iter().enumerate().map(|(index, field)| match index {
+        1 | 5 | 6 => sorted(field),
+        _ => format!("{field:?}"),
+    });
+    Some(shown.collect())
+}
+
+#[test]
+fn every_shared_command_is_described_as_redis_describes_it() {
+    let Some(redis) = Launch::redis(&["--appendonly", "no"]) else { return };
+    let (redis, server) = (redis.start(), target::start(&[]));
+    let (mut left, mut right) = (server.client(), redis.client());
+    let mut wrong = Vec::new();
+    let mut shared = 0;
+    for name in names(&mut left) {
+        let ours = described(&mut left, &name).expect("it is listed");
+        let Some(theirs) = described(&mut right, &name) else { continue };
+        shared += 1;
+        for (index, field) in FIELDS.iter().enumerate() {
+            if ours[index] != theirs[index] {
+                wrong.push(format!("{name}: {field}: {} and {}", ours[index], theirs[index]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(shared > 100, "{shared} commands were compared");
+}
+
+#[test]
+fn keys_are_found_where_redis_finds_them() {
+    let Some(redis) = Launch::redis(&["--appendonly", "no"]) else { return };
+    let (redis, server) = (redis.start(), target::start(&[]));
+    let (mut left, mut right) = (server.client(), redis.client());
+    for name in names(&mut left) {
+        if described(&mut right, &name).is_none() {
+            continue;
+        }
+        let words: Vec<&str> = name.split('|').collect();
+        for count in 0..6 {
+            let arguments = ["a", "b", "c", "d", "e", "f"];
+            let request = [&["COMMAND", "GETKEYS"][..], &words, &arguments[..count]].concat();
+            assert_eq!(left.call(&request), right.call(&request), "{request:?}");
+        }
+    }
+}
+
+/// The rows are a whole: what one field says no other denies.
+#[test]
+fn every_row_agrees_with_itself() {
+    use kival_server::command::{Flags, Keys, all};
+    for row in all().flat_map(|row| row.subcommands.iter().chain([row])) {
+        let (name, least) = (row.name, row.arity.unsigned_abs() as usize);
+        if row.keys == Keys::NONE {
+            assert!(row.key_spec.first.is_empty(), "{name}: a specification without a key");
+        } else {
+            assert!(!row.key_spec.first.is_empty(), "{name}: keys without a specification");
+            // SUNSUBSCRIBE alone may come without any.
+            assert!(row.keys.first < least.max(2), "{name}: the first key is within the arity");
+            assert!(row.keys.step > 0, "{name}: from one key to the next");
+        }
+        assert!(!(row.flags.has(Flags::WRITE) && row.flags.has(Flags::READONLY)), "{name}: changes or not");
+        let grows = row.flags.has(Flags::DENYOOM) && !row.flags.has(Flags::WRITE);
+        assert!(!grows, "{name}: what takes space is a write");
+        assert!(!row.complexity.is_empty() && !row.since.is_empty() && row.summary.ends_with('.'), "{name}");
+    }
+}
+
+/// Whether some whole-system test says these words, one behind the other in a line.
+fn is_said(texts: &[String], words: &[String]) -> bool {
+    texts.iter().flat_map(|text| text.lines()).any(|line| {
+        let mut rest =
+            line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+        words.iter().all(|word| rest.any(|other| other == word))
+    })
+}
+
+#[test]
+fn every_command_is_exercised_by_a_whole_system_test() {
+    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests"))];
+    let mut texts = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("the folder of the tests").flatten() {
+            let path = entry.path();
+            match path.extension().and_then(|end| end.to_str()) {
+                Some("rs" | "py" | "js") => texts.push(std::fs::read_to_string(&path).expect("a text")),
+                None if path.is_dir() => folders.push(path),
+                _ => {}
+            }
+        }
+    }
+    let mut silent = Vec::new();
+    for row in kival_server::command::all() {
+        let name = row.name.to_uppercase();
+        let subs = row.subcommands.iter().map(|sub| vec![name.clone(), sub.name.to_uppercase()]);
+        let own = (row.subcommands.is_empty()).then(|| vec![name.clone()]);
+        silent.extend(subs.chain(own).filter(|words| !is_said(&texts, words)));
+    }
+    assert!(silent.is_empty(), "no test says {silent:?}");
+}
+
+#[test]
+fn small_commands_answer_as_those_of_redis() {
+    let debug = ["--enable-debug-command", "yes"];
+    let Some(redis) = Launch::redis(&["--appendonly", "no", "--enable-debug-command", "yes"]) else { return };
+    let (redis, server) = (redis.start(), target::start(&debug));
+    let (mut left, mut right) = (server.client(), redis.client());
+    let requests: &[&[&str]] = &[
+        &["CLIENT", "GETNAME"],
+        &["CLIENT", "SETNAME", "worker"],
+        &["CLIENT", "GETNAME"],
+        &["CLIENT", "SETNAME", "two words"],
+        &["CLIENT", "SETNAME", ""],
+        &["CLIENT", "GETNAME"],
+        &["CLIENT", "SETNAME"],
+        &["WAIT", "0", "0"],
+        &["WAIT", "1", "5"],
+        &["WAIT", "x", "5"],
+        &["WAIT", "1", "-5"],
+        &["WAIT", "1"],
+        &["DEBUG", "SLEEP", "0"],
+        &["DEBUG", "SLEEP"],
+    ];
+    for request in requests {
+        assert_eq!(left.call(request), right.call(request), "{request:?}");
+    }
+}
+
+#[test]
+fn every_container_tells_its_subcommands() {
+    if !target::is_kival() {
+        return;
+    }
+    let server = target::start(&[]);
+    let mut client = server.client();
+    // CLIENT HELP, COMMAND HELP, CONFIG HELP, KIVAL HELP, OBJECT HELP, PUBSUB HELP.
+    for row in kival_server::command::all().filter(|row| !row.subcommands.is_empty()) {
+        let told = client.call(&[row.name, "HELP"]);
+        let lines: Vec<String> = told.items().expect("lines").iter().map(Value::text).collect();
+        for sub in row.subcommands {
+            assert!(lines.contains(&sub.name.to_uppercase()), "{} {}: {lines:?}", row.name, sub.name);
+        }
+    }
+}
