@@ -148,6 +148,7 @@ fn small_commands_answer_as_those_of_redis() {
         &["WAIT", "1"],
         &["DEBUG", "SLEEP", "0"],
         &["DEBUG", "SLEEP"],
+        &["CONFIG", "REWRITE"],
     ];
     for request in requests {
         assert_eq!(left.call(request), right.call(request), "{request:?}");

@@ -313,7 +313,8 @@ mod tests {
 
     #[test]
     fn the_list_can_be_narrowed() {
-        let config = ["config", "config|get", "config|help", "config|resetstat", "config|set"];
+        let config =
+            ["config", "config|get", "config|help", "config|resetstat", "config|rewrite", "config|set"];
         check_list("command list filterby PATTERN CONFIG*", Some(&config));
         check_list("command list filterby pattern p?ng", Some(&["ping"]));
         check_list("command list filterby aclcat blocking", Some(&["waitaof"]));

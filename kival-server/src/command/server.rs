@@ -125,6 +125,14 @@ const CONFIG: &[Command] = &[
         ..ADMIN
     },
     Command {
+        name: "rewrite",
+        handler: config_rewrite,
+        arity: 2,
+        since: "2.8.0",
+        summary: "Writes the present settings into the configuration file, and leaves its comments and order.",
+        ..ADMIN
+    },
+    Command {
         name: "set",
         handler: config_set,
         arity: -4,
@@ -164,6 +172,22 @@ fn config_set(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     ctx.store.set_events(ctx.server.config.notify_keyspace_events);
     ctx.server.changed_settings.extend(changed.names);
     Ok(Reply::Ok)
+}
+
+fn config_rewrite(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let Some(path) = &ctx.server.config_file else {
+        return Err("ERR The server is running without a config file".into());
+    };
+    match ctx.server.config.rewrite(path) {
+        Ok(()) => {
+            tracing::info!(file = %path.display(), "the configuration file was rewritten");
+            Ok(Reply::Ok)
+        }
+        Err(error) => {
+            tracing::warn!(file = %path.display(), %error, "the configuration file could not be rewritten");
+            Err(format!("ERR Rewriting config file: {error}").into())
+        }
+    }
 }
 
 fn config_resetstat(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {

@@ -28,6 +28,7 @@ mod lists;
 mod markdown;
 mod nearest;
 mod parse;
+mod rewrite;
 mod row;
 mod runtime;
 mod settings;

@@ -13,6 +13,26 @@ pub(super) fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(words)
 }
 
+/// A word as [`split`] gives it back: in quotes, if it is empty or has anything but plain characters.
+pub(super) fn quote(word: &[u8]) -> Vec<u8> {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:*@,+%=$".contains(byte);
+    if !word.is_empty() && word.iter().all(plain) {
+        return word.to_vec();
+    }
+    let mut quoted = vec![b'"'];
+    for &byte in word {
+        match byte {
+            b'"' | b'\\' => quoted.extend([b'\\', byte]),
+            b'\n' => quoted.extend(b"\\n"),
+            b'\r' => quoted.extend(b"\\r"),
+            b' '..=b'~' => quoted.push(byte),
+            other => quoted.extend(format!("\\x{other:02x}").into_bytes()),
+        }
+    }
+    quoted.push(b'"');
+    quoted
+}
+
 fn next_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut word = Vec::new();
     loop {
