@@ -28,6 +28,7 @@ mod quarantine;
 mod readme;
 mod restart;
 mod scrub;
+mod slow;
 mod target;
 mod tools;
 mod transactions;

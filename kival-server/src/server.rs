@@ -3,6 +3,7 @@
 use crate::config::{Config, Loaded, OnCorruption};
 use crate::engine_task::cron::{compaction_policy, scrub_rate, sync_policy};
 use crate::engine_task::server_state::{Counters, Saves, ServerState};
+use crate::engine_task::slow::{Latencies, SlowLog};
 use crate::engine_task::store::Store;
 use crate::engine_task::{EngineTask, Event, Inbox};
 use crate::limits;
@@ -88,6 +89,8 @@ impl Server {
             started_at: SystemTime::now(),
             port,
             counters: Counters::default(),
+            slow_log: SlowLog::default(),
+            latencies: Latencies::default(),
             saves: Saves::default(),
             shutdown: false,
             changed_settings: Vec::new(),

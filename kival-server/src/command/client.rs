@@ -2,7 +2,7 @@
 
 use super::introspection::help;
 use super::options::{SYNTAX_ERROR, is_word};
-use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, full_name};
+use super::{Abort, Categories, Command, Context, Flags, Group, Outcome};
 use crate::engine_task::park::Parked;
 use crate::engine_task::session::Session;
 use crate::number::parse_i64;
@@ -225,7 +225,7 @@ fn line(session: &Session) -> String {
         .subscriptions
         .as_ref()
         .map_or((0, 0, 0), |own| (own.channels.len(), own.patterns.len(), own.shards.len()));
-    let command = session.last_command.map_or("NULL".to_owned(), |(outer, inner)| full_name(outer, inner));
+    let command = session.last_command_name();
     format!(
         "id={id} addr={addr} laddr={laddr} fd=-1 name={name} age={age} idle={idle} flags={flags} db={db} \
          sub={sub} psub={psub} ssub={ssub} multi={multi} qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem={multi_mem} rbs=0 rbp=0 obl=0 \

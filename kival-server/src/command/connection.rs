@@ -2,7 +2,9 @@
 //! itself and of others is in `client`.
 
 use super::options::{SYNTAX_ERROR, database, is_word};
-use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, client, info, pubsub, transaction};
+use super::{
+    Abort, Categories, Command, Context, Flags, Group, Outcome, client, info, pubsub, redact, transaction,
+};
 use crate::number::parse_i64;
 use crate::resp::{Args, Protocol, Reply};
 
@@ -34,6 +36,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "auth",
         handler: auth,
+        secrets: redact::all_arguments,
         arity: -2,
         flags: ALWAYS,
         complexity: "O(1)",
@@ -44,6 +47,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "hello",
         handler: hello,
+        secrets: redact::of_hello,
         arity: -1,
         flags: ALWAYS,
         since: "6.0.0",

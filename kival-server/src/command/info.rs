@@ -3,6 +3,8 @@
 //! The names are Redis's where the value means what it means there, and begin with `kival_` elsewhere. A
 //! field whose value would have to be made up is not there.
 
+mod statistics;
+
 use super::persistence::last_save;
 use super::{Categories, Command, Context, Flags, Group, Outcome};
 use crate::engine_task::park::Parked;
@@ -42,13 +44,17 @@ const SECTIONS: &[(&str, Section)] = &[
     ("Stats", stats),
     ("Replication", replication),
     ("CPU", cpu),
-    ("Errorstats", errorstats),
+    ("Commandstats", statistics::commandstats),
+    ("Errorstats", statistics::errorstats),
+    ("Latencystats", statistics::latencystats),
     ("Cluster", cluster),
     ("Keyspace", keyspace),
 ];
 
-/// Names of all sections together; Redis keeps some for `all`, kival has none that it would.
-const ALL: [&str; 3] = ["default", "all", "everything"];
+/// Names of all sections together.
+const ALL: [&str; 2] = ["all", "everything"];
+/// Sections that are told only if asked for.
+const ON_REQUEST: [&str; 2] = ["Commandstats", "Latencystats"];
 
 fn info(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut report = Report::default();
@@ -61,7 +67,11 @@ fn info(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn is_wanted(names: Args<'_>, title: &str) -> bool {
     let is = |name: &[u8], other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-    names.is_empty() || names.iter().any(|name| is(name, title) || ALL.iter().any(|all| is(name, all)))
+    let by_default = !ON_REQUEST.contains(&title);
+    (names.is_empty() && by_default)
+        || names.iter().any(|name| {
+            is(name, title) || ALL.iter().any(|all| is(name, all)) || (by_default && is(name, "default"))
+        })
 }
 
 /// The text so far.
@@ -290,14 +300,6 @@ fn processor_ticks(stat: &str) -> Option<(u64, u64)> {
     Some((ticks.next()??, ticks.next()??))
 }
 
-fn errorstats(ctx: &mut Context<'_>, report: &mut Report) {
-    let mut errors: Vec<_> = ctx.server.counters.errors.iter().collect();
-    errors.sort_unstable();
-    for (code, count) in errors {
-        report.line(format_args!("errorstat_{code}:count={count}"));
-    }
-}
-
 fn cluster(_: &mut Context<'_>, report: &mut Report) {
     report.field("cluster_enabled", 0);
 }
@@ -330,8 +332,10 @@ mod tests {
     #[test]
     fn sections_are_chosen_by_name() {
         let all: Vec<&str> = SECTIONS.iter().map(|(title, _)| *title).collect();
-        check_sections("info", &all);
-        for everything in ["default", "ALL", "everything cpu"] {
+        let by_default: Vec<&str> = all.iter().copied().filter(|title| !ON_REQUEST.contains(title)).collect();
+        check_sections("info", &by_default);
+        check_sections("info default", &by_default);
+        for everything in ["ALL", "everything cpu"] {
             check_sections(&format!("info {everything}"), &all);
         }
         check_sections("info cpu SERVER cpu", &["Server", "CPU"]);

@@ -231,7 +231,7 @@ fn document(row: &'static Command) -> Reply {
 
 fn getkeys(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let request = args.tail(2);
-    let (_, row) = super::resolve(request).map_err(|_| NO_SUCH_COMMAND)?;
+    let row = super::resolve(request).map_err(|_| NO_SUCH_COMMAND)?.command;
     if !row.has_keys() {
         return Err(NO_KEYS.into());
     }

@@ -25,16 +25,19 @@ mod object;
 mod options;
 mod persistence;
 mod pubsub;
+mod redact;
 mod row;
 mod scan;
 mod serialized;
 mod server;
+mod slowlog;
 mod string;
 mod string_numeric;
 mod string_set;
 mod transaction;
 
 pub use context::{Abort, Context, Outcome, Wait, WaitFor};
+pub use redact::redacted;
 pub use row::{Categories, Command, Flags, Group, KeySpec, Keys};
 
 use crate::resp::{Args, ErrorReply};
@@ -61,15 +64,36 @@ const FAMILIES: &[&[Command]] = &[
     scan::COMMANDS,
     serialized::COMMANDS,
     server::COMMANDS,
+    slowlog::COMMANDS,
     string::COMMANDS,
     string_numeric::COMMANDS,
     string_set::COMMANDS,
     transaction::COMMANDS,
 ];
 
+/// A command as a request names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The container of a subcommand; else the command itself.
+    pub container: &'static Command,
+    /// The command.
+    pub command: &'static Command,
+    /// Its place among all rows of all families, each container before its subcommands.
+    pub index: usize,
+}
+
+impl Row {
+    /// `get`, or `config|set` for a subcommand.
+    pub fn name(&self) -> String {
+        full_name(self.container, self.command)
+    }
+}
+
 /// Nobody can add a name that collides, so the quickest hash will do.
-static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Command, FixedState>> =
-    LazyLock::new(|| all().map(|command| (command.name.as_bytes(), command)).collect());
+static BY_NAME: LazyLock<HashMap<&'static [u8], Row, FixedState>> = LazyLock::new(|| {
+    let containers = rows().filter(|row| std::ptr::eq(row.container, row.command));
+    containers.map(|row| (row.command.name.as_bytes(), row)).collect()
+});
 
 /// Longest name of a command, in bytes.
 const LONGEST_NAME: usize = 32;
@@ -79,8 +103,21 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
 
+/// All commands and subcommands, in the order of their indices.
+pub fn rows() -> impl Iterator<Item = Row> {
+    let with_subcommands = all().flat_map(|container| {
+        std::iter::once((container, container))
+            .chain(container.subcommands.iter().map(move |command| (container, command)))
+    });
+    with_subcommands.enumerate().map(|(index, (container, command))| Row { container, command, index })
+}
+
 /// The command of this name, in whatever case.
 pub fn find(name: &[u8]) -> Option<&'static Command> {
+    find_row(name).map(|row| row.command)
+}
+
+fn find_row(name: &[u8]) -> Option<Row> {
     let mut lower = [0; LONGEST_NAME];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
@@ -88,21 +125,23 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     BY_NAME.get(&*lower).copied()
 }
 
-/// The row that a request names; for a subcommand that of its container, then its own.
+/// The row that a request names.
 ///
 /// # Errors
 /// Redis's reply to a request for a command or subcommand that is not there.
-pub fn resolve(args: Args<'_>) -> Result<(&'static Command, &'static Command), ErrorReply> {
-    let command = find(args.name()).ok_or_else(|| unknown_command(args))?;
-    if command.subcommands.is_empty() || args.len() < 2 {
-        return Ok((command, command));
+pub fn resolve(args: Args<'_>) -> Result<Row, ErrorReply> {
+    let row = find_row(args.name()).ok_or_else(|| unknown_command(args))?;
+    let Row { container, index, .. } = row;
+    if container.subcommands.is_empty() || args.len() < 2 {
+        return Ok(row);
     }
     let wanted = &args[1];
-    let found = command.subcommands.iter().find(|row| row.name.as_bytes().eq_ignore_ascii_case(wanted));
-    found.map(|found| (command, found)).ok_or_else(|| {
-        let try_help = format!("'. Try {} HELP.", command.name.to_ascii_uppercase());
-        [b"ERR unknown subcommand '", shown(wanted, SHOWN), try_help.as_bytes()].concat().into()
-    })
+    let is_wanted = |row: &Command| row.name.as_bytes().eq_ignore_ascii_case(wanted);
+    if let Some(place) = container.subcommands.iter().position(is_wanted) {
+        return Ok(Row { container, command: &container.subcommands[place], index: index + 1 + place });
+    }
+    let try_help = format!("'. Try {} HELP.", container.name.to_ascii_uppercase());
+    Err([b"ERR unknown subcommand '", shown(wanted, SHOWN), try_help.as_bytes()].concat().into())
 }
 
 /// The name of a command as replies give it: `get`, or `config|set` for a subcommand.

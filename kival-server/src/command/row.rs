@@ -30,6 +30,8 @@ pub struct Command {
     pub summary: &'static str,
     /// Hints to cluster clients, as COMMAND INFO gives them.
     pub tips: &'static [&'static str],
+    /// Which of its arguments are secret.
+    pub secrets: fn(Args<'_>) -> Vec<usize>,
     /// Its subcommands.
     pub subcommands: &'static [Command],
 }
@@ -49,6 +51,7 @@ impl Command {
         complexity: "O(1)",
         summary: "",
         tips: &[],
+        secrets: |_| Vec::new(),
         subcommands: &[],
     };
 

@@ -2,7 +2,7 @@
 
 use super::introspection::help;
 use super::options::{SYNTAX_ERROR, integer, is_word};
-use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, Wait, WaitFor};
+use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, Wait, WaitFor, redact};
 use crate::engine_task::server_state::Counters;
 use crate::glob::{Case, matches};
 use crate::number::{parse_f64, parse_i64};
@@ -135,6 +135,7 @@ const CONFIG: &[Command] = &[
     Command {
         name: "set",
         handler: config_set,
+        secrets: redact::of_config_set,
         arity: -4,
         since: "2.0.0",
         complexity: "O(N) with N settings",

@@ -64,6 +64,12 @@ pub enum ValueFault {
     /// A letter that stands for no class of events.
     #[error("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")]
     NotEvents,
+    /// Percentiles that are no numbers.
+    #[error("Invalid latency-tracking-info-percentiles parameters")]
+    NotPercentiles,
+    /// Percentiles that are none.
+    #[error("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")]
+    NoPercentile,
     /// Another value for what is a fact of this server.
     #[error("this cannot be set: it is always '{value}'")]
     Fact {

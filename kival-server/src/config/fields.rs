@@ -77,6 +77,16 @@ pub struct Config {
     pub history_retention: Duration,
     /// Bytes of values that are kept in memory for reads.
     pub cache_size: u64,
+    /// Microseconds from which on a command is in the slow log; negative for none.
+    pub slowlog_log_slower_than: i64,
+    /// Entries that the slow log keeps.
+    pub slowlog_max_len: u64,
+    /// Milliseconds from which on LATENCY notes an event; 0 for none.
+    pub latency_monitor_threshold: u64,
+    /// Whether the times of commands are kept as histograms.
+    pub latency_tracking: bool,
+    /// The percentiles of these that INFO shows.
+    pub latency_percentiles: Vec<f64>,
     /// Longest argument that a client may send, in bytes.
     pub proto_max_bulk_len: u64,
     /// Size in bytes above which a HyperLogLog is packed.
@@ -145,6 +155,11 @@ impl Config {
             compaction_rate: 0,
             history_retention: Duration::ZERO,
             cache_size: 0,
+            slowlog_log_slower_than: 0,
+            slowlog_max_len: 0,
+            latency_monitor_threshold: 0,
+            latency_tracking: false,
+            latency_percentiles: Vec::new(),
             proto_max_bulk_len: 0,
             hll_sparse_max_bytes: 0,
             client_query_buffer_limit: 0,

@@ -45,6 +45,12 @@ pub(super) fn integer(text: &[u8]) -> Result<i64, ValueFault> {
     text.parse().map_err(|_| ValueFault::NotInteger)
 }
 
+/// A number from 0 to 100.
+pub(super) fn percentile(text: &[u8]) -> Result<f64, ValueFault> {
+    let number = crate::number::parse_f64(text).ok_or(ValueFault::NotPercentiles)?;
+    if (0.0..=100.0).contains(&number) { Ok(number) } else { Err(ValueFault::NoPercentile) }
+}
+
 /// A size in bytes: digits and a unit. As in Redis, no digits are 0, and what does not fit 64 bits is the
 /// greatest size there is (so that the range check tells what is wrong).
 pub(super) fn memory(text: &[u8]) -> Result<u64, ValueFault> {

@@ -126,6 +126,8 @@ pub enum Kind {
     Window { get: fn(&Config) -> Window, set: fn(&mut Config, Window) },
     /// Classes of events, a letter each.
     Events { get: fn(&Config) -> NotifyEvents, set: fn(&mut Config, NotifyEvents) },
+    /// Numbers from 0 to 100.
+    Percentiles { get: fn(&Config) -> &[f64], set: fn(&mut Config, Vec<f64>) },
     /// Output limits by class of client.
     OutputLimits { get: fn(&Config) -> &OutputLimits, get_mut: fn(&mut Config) -> &mut OutputLimits },
     /// What is always the default.
@@ -140,7 +142,12 @@ impl Setting {
 
     /// Whether the setting takes several words, one after the other.
     pub fn is_list(&self) -> bool {
-        matches!(self.kind, Kind::Addresses { .. } | Kind::OutputLimits { .. })
+        matches!(self.kind, Kind::Addresses { .. } | Kind::OutputLimits { .. } | Kind::Percentiles { .. })
+    }
+
+    /// Whether its value is not for others to see.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret { .. })
     }
 
     /// The present value as CONFIG GET replies it.
@@ -159,6 +166,10 @@ impl Setting {
             }
             Kind::Window { get, .. } => get(config).to_string().into(),
             Kind::Events { get, .. } => get(config).to_string().into(),
+            Kind::Percentiles { get, .. } => {
+                let words: Vec<String> = get(config).iter().map(f64::to_string).collect();
+                words.join(" ").into()
+            }
             Kind::OutputLimits { get, .. } => get(config).to_string().into(),
             Kind::Fact => self.default.into(),
         }
@@ -201,6 +212,9 @@ impl Setting {
                 set(config, text.parse().map_err(|_| ValueFault::NotAWindow)?);
             }
             Kind::Events { set, .. } => set(config, NotifyEvents::parse(one(words)?)?),
+            Kind::Percentiles { set, .. } => {
+                set(config, unfold(words).into_iter().map(parse::percentile).collect::<Result<_, _>>()?);
+            }
             Kind::OutputLimits { get_mut, .. } => get_mut(config).update(&unfold(words))?,
             Kind::Fact => {
                 if one(words)? != self.default.as_bytes() {
@@ -225,6 +239,7 @@ impl Setting {
             Kind::Addresses { .. } => "ADDRESS ...".into(),
             Kind::Window { .. } => "always|never|HH-HH".into(),
             Kind::Events { .. } => "CLASSES".into(),
+            Kind::Percentiles { .. } => "PERCENT ...".into(),
             Kind::OutputLimits { .. } => "CLASS HARD SOFT SECONDS ...".into(),
             Kind::Fact => "VALUE".into(),
         }

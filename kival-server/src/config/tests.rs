@@ -34,6 +34,7 @@ fn another_value(setting: &Setting) -> String {
         Kind::Addresses { .. } => "* -::*".into(),
         Kind::Window { .. } => "22-06".into(),
         Kind::Events { .. } => "AKE".into(),
+        Kind::Percentiles { .. } => "0.1 100".into(),
         Kind::OutputLimits { .. } => "normal 1 2 3 slave 4 5 6 pubsub 7 8 9".into(),
         Kind::Fact => setting.default.into(),
     }
@@ -52,6 +53,18 @@ fn every_default_is_valid_and_every_value_survives_get_and_set() {
             assert_eq!(is_default, value == setting.default, "{} = {value}", setting.name);
         }
     }
+}
+
+#[test]
+fn percentiles_lie_between_none_and_all() {
+    let setting = Setting::find(b"latency-tracking-info-percentiles").unwrap();
+    let mut config = Config::default();
+    for (words, shown) in [("", ""), ("50", "50"), ("0 99.99 100", "0 99.99 100")] {
+        setting.set(&mut config, &[words.as_bytes()]).unwrap();
+        assert_eq!(text(setting, &config), shown);
+    }
+    assert_eq!(setting.set(&mut config, &[b"x"]), Err(ValueFault::NotPercentiles));
+    assert_eq!(setting.set(&mut config, &[b"50", b"100.1"]), Err(ValueFault::NoPercentile));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | `mod.rs` | the loop and its turn |
 //! | `run.rs` | one command: gates, handler, reply |
 //! | `deliver.rs` | replies: what they depend on, limits on what waits |
+//! | `meter.rs`, `statistics.rs`, `slow.rs` | what commands cost, and which were slow |
 //! | `cron.rs` | what happens by the clock |
 //! | `park.rs` | commands that wait |
 //! | `channels.rs`, `messages.rs` | who listens to messages, and their way out |
@@ -21,10 +22,13 @@ pub mod channels;
 pub mod cron;
 mod deliver;
 mod messages;
+mod meter;
 pub mod park;
 mod run;
 pub mod server_state;
 pub mod session;
+pub mod slow;
+pub mod statistics;
 pub mod store;
 pub mod transaction;
 mod warm;
@@ -150,6 +154,8 @@ pub struct EngineTask {
     draining: Option<Instant>,
     /// Whether the disk does not keep up: what depends on the log then waits under `everysec` too.
     disk_is_behind: bool,
+    /// The last reading of the clock: what has run since is not booked yet.
+    clock: Instant,
     /// When the keys were last measured against the machine's memory.
     memory_watched: Instant,
 }
@@ -187,6 +193,7 @@ impl EngineTask {
             waits: Vec::new(),
             draining: None,
             disk_is_behind: false,
+            clock: Instant::now(),
             memory_watched: Instant::now(),
         }
     }
@@ -217,6 +224,7 @@ impl EngineTask {
                 requests.push(request);
             }
             self.store.engine().tick();
+            self.clock = Instant::now();
             while let Some(next) = event {
                 self.handle(next);
                 event = inbox.events.try_recv().ok();
@@ -227,6 +235,7 @@ impl EngineTask {
                 if cron.period() != period {
                     cron = interval(period);
                 }
+                self.clock = Instant::now();
             }
             for _ in 0..self.ready.len() {
                 if let Some(client) = self.ready.pop_front() {
@@ -271,6 +280,7 @@ impl EngineTask {
             }
             if self.store.engine_ref().staged_bytes() >= TURN_BYTES {
                 self.end_turn();
+                self.clock = Instant::now();
             }
         }
     }

@@ -1,14 +1,14 @@
 //! Running commands: the gates, the handler, and what becomes of its outcome.
 
+use super::meter::Meter;
 use super::park::{self, Parked};
 use super::session::Session;
 use super::{ClientKey, EngineTask, TURN_BYTES, TurnReply, warm};
-use crate::command::{self, Abort, Command, Context, Flags, Outcome};
+use crate::command::{self, Abort, Command, Context, Flags, Outcome, Row};
 use crate::config::{AppendFsync, DebugCommand};
 use crate::resp::{Args, Batch, ErrorReply, Output, Protocol, Reply, encode};
 use kival_engine::keydir::WARM;
 use kival_engine::{ReadError, WriteError};
-use std::time::Instant;
 
 const NOAUTH: &str = "NOAUTH Authentication required.";
 const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \
@@ -32,7 +32,8 @@ impl EngineTask {
         let (mut depends, mut policy, mut replies) = (0, AppendFsync::No, 0);
         let mut rest = None;
         let before = session.standing();
-        session.active = Instant::now();
+        session.active = self.clock;
+        let mut meter = Meter::new(&batch, self.server.slow_from());
         for index in from..batch.len() {
             if session.closing {
                 break;
@@ -41,7 +42,7 @@ impl EngineTask {
             if (index - from).is_multiple_of(WARM) && batch.len() > 1 {
                 warm::batch(self.store.engine_ref(), session.db, &batch, index);
             }
-            let step = self.run_command(session, client, batch.command(index));
+            let (step, ran) = self.run_command(session, client, batch.command(index));
             if !self.store.channels.outgoing.is_empty() {
                 self.deliver(client, session, &mut output);
             }
@@ -57,6 +58,8 @@ impl EngineTask {
                 }
                 Step::Silent => {}
                 Step::Park(parked) => {
+                    meter.is_due(ran, &batch, index, output.len());
+                    self.read_clock(session, &mut meter, batch.command(index));
                     // One that reads runs again; one that waits is over when its wait is.
                     let next = if matches!(parked, Parked::Reading) { index } else { index + 1 };
                     if matches!(parked, Parked::Waiting(_)) {
@@ -67,6 +70,9 @@ impl EngineTask {
                     rest = Some(next);
                     break;
                 }
+            }
+            if meter.is_due(ran, &batch, index, output.len()) {
+                self.read_clock(session, &mut meter, batch.command(index));
             }
             if self.store.engine_ref().staged_bytes() >= TURN_BYTES && index + 1 < batch.len() {
                 self.ready.push_back(client);
@@ -84,23 +90,41 @@ impl EngineTask {
         self.turn.push(TurnReply { slot: client.slot, output, depends, policy, replies, batches, before });
     }
 
-    fn run_command(&mut self, session: &mut Session, client: ClientKey, args: Args<'_>) -> Step {
+    /// What a command leads to, and its row if it has run: not if it is refused, queued, or runs again later.
+    fn run_command(
+        &mut self,
+        session: &mut Session,
+        client: ClientKey,
+        args: Args<'_>,
+    ) -> (Step, Option<Row>) {
         self.server.counters.commands += 1;
-        let command = match self.gates(session, args) {
-            Ok(command) => command,
-            Err(error) => {
-                let error = self.spoil(session, args, error);
-                return self.refuse(error);
-            }
+        let row = match command::resolve(args) {
+            Ok(row) => row,
+            Err(error) => return (self.refuse_unrun(session, args, error), None),
         };
-        if session.transaction.is_some() && !command.flags.has(Flags::UNQUEUED) {
-            return self.queue(session, command, args);
+        if let Err(error) = self.gates(session, row, args) {
+            self.server.counters.statistics.rejected(row);
+            return (self.refuse_unrun(session, args, error), None);
         }
-        match self.execute(session, client, command, args) {
+        if session.transaction.is_some() && !row.command.flags.has(Flags::UNQUEUED) {
+            return (self.queue(session, row, args), None);
+        }
+        let step = match self.execute(session, client, row.command, args) {
             Ok(Reply::Error(error)) => self.refuse(error),
             Ok(reply) => Step::Reply(reply),
-            Err(abort) => self.abort(session, client, command, args, abort),
+            Err(abort) => self.abort(session, client, row.command, args, abort),
+        };
+        if matches!(step, Step::Reply(Reply::Error(_))) {
+            self.server.counters.statistics.failed(row);
         }
+        let runs_again = matches!(step, Step::Park(Parked::Reading));
+        (step, (!runs_again).then_some(row))
+    }
+
+    /// The reply to a command that does not run.
+    fn refuse_unrun(&mut self, session: &mut Session, args: Args<'_>, error: ErrorReply) -> Step {
+        let error = self.spoil(session, args, error);
+        self.refuse(error)
     }
 
     /// Runs a handler, and takes back what it has changed if it has no reply.
@@ -129,11 +153,11 @@ impl EngineTask {
         outcome
     }
 
-    /// What every command must pass: it exists, its arity is right, it is allowed, its client is known.
-    fn gates(&self, session: &mut Session, args: Args<'_>) -> Result<&'static Command, ErrorReply> {
-        let (container, command) = command::resolve(args)?;
+    /// What every command must pass: its arity is right, it is allowed, its client is known.
+    fn gates(&self, session: &mut Session, row: Row, args: Args<'_>) -> Result<(), ErrorReply> {
+        let command = row.command;
         if !command.takes(args.len()) {
-            let name = command::full_name(container, command);
+            let name = row.name();
             return Err(format!("ERR wrong number of arguments for '{name}' command").into());
         }
         if command.flags.has(Flags::PROTECTED) && !self.debug_allowed(session) {
@@ -147,11 +171,11 @@ impl EngineTask {
             && session.protocol == Protocol::Resp2
             && !command.flags.has(Flags::WHILE_SUBSCRIBED)
         {
-            let name = command::full_name(container, command);
+            let name = row.name();
             return Err(format!("ERR Can't execute '{name}'{WHILE_SUBSCRIBED}").into());
         }
-        session.last_command = Some((container, command));
-        Ok(command)
+        session.last_command = Some(row);
+        Ok(())
     }
 
     fn debug_allowed(&self, session: &Session) -> bool {

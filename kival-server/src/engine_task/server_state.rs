@@ -1,5 +1,7 @@
 //! The server as handlers see it: configuration, counters, what was asked of the loop.
 
+use super::slow::{Latencies, SlowLog};
+use super::statistics::Statistics;
 use crate::config::Config;
 use crate::logging::LogHandle;
 use std::collections::HashMap;
@@ -23,6 +25,10 @@ pub struct ServerState {
     pub port: u16,
     /// Counters.
     pub counters: Counters,
+    /// Commands that were slow.
+    pub slow_log: SlowLog,
+    /// Events that took too long.
+    pub latencies: Latencies,
     /// What backups cover.
     pub saves: Saves,
     /// Set by SHUTDOWN: the loop ends the server after this turn.
@@ -71,6 +77,8 @@ pub struct Counters {
     pub cold_reads: u64,
     /// Reads that found damage.
     pub corrupt_reads: u64,
+    /// What each command has cost.
+    pub statistics: Statistics,
     /// Most clients at one time.
     pub most_clients: usize,
 }

@@ -1,6 +1,6 @@
 //! The clients as the engine task knows them.
 
-use crate::command::{Command, full_name};
+use crate::command::Row;
 use crate::config::AppendFsync;
 use crate::engine_task::channels::Subscriptions;
 use crate::engine_task::park::Parked;
@@ -38,8 +38,8 @@ pub struct Session {
     pub since: Instant,
     /// When its last command ran.
     pub active: Instant,
-    /// Its last command: the row of the container, then its own.
-    pub last_command: Option<(&'static Command, &'static Command)>,
+    /// Its last command.
+    pub last_command: Option<Row>,
     /// Bytes of requests that wait.
     pub query_bytes: usize,
     /// Bytes of requests it has sent.
@@ -100,7 +100,7 @@ pub struct Standing {
 impl Session {
     /// Name of its last command, `config|get` for a subcommand; `NULL` before the first.
     pub fn last_command_name(&self) -> String {
-        self.last_command.map_or("NULL".into(), |(container, command)| full_name(container, command))
+        self.last_command.map_or("NULL".into(), |row| row.name())
     }
 
     /// Whether neither a command nor a reply of it waits.

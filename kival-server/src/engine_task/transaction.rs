@@ -8,16 +8,17 @@ use super::park::{self, Parked};
 use super::run::Step;
 use super::session::Session;
 use super::{ClientKey, EngineTask, Event};
-use crate::command::{self, Abort, Command, Flags, Wait};
+use crate::command::{self, Abort, Flags, Row, Wait};
 use crate::resp::{Args, Batch, ErrorReply, Reply};
 use kival_engine::ColdRead;
+use std::time::Instant;
 
 const NOT_ALLOWED: &str = "ERR Command not allowed inside a transaction";
 
 /// A command that waits for EXEC.
 #[derive(Debug)]
 pub struct Queued {
-    command: &'static Command,
+    row: Row,
     request: Batch,
 }
 
@@ -53,14 +54,15 @@ pub struct Watched {
 
 impl EngineTask {
     /// Queues a command behind its client's MULTI.
-    pub(super) fn queue(&mut self, session: &mut Session, command: &'static Command, args: Args<'_>) -> Step {
+    pub(super) fn queue(&mut self, session: &mut Session, row: Row, args: Args<'_>) -> Step {
         let Some(transaction) = &mut session.transaction else { return Step::Silent };
-        if command.flags.has(Flags::NO_MULTI) {
+        if row.command.flags.has(Flags::NO_MULTI) {
             transaction.spoilt = true;
+            self.server.counters.statistics.rejected(row);
             return self.refuse(NOT_ALLOWED.into());
         }
         transaction.bytes += args.size();
-        transaction.queue.push(Queued { command, request: Batch::from_args(args) });
+        transaction.queue.push(Queued { row, request: Batch::from_args(args) });
         if transaction.bytes as u64 > self.server.config.client_query_buffer_limit {
             tracing::warn!(client = session.id, addr = %session.addr,
                 "closing a client whose transaction is too large (client-query-buffer-limit)");
@@ -75,8 +77,8 @@ impl EngineTask {
         if let Some(transaction) = &mut session.transaction {
             transaction.spoilt = true;
         }
-        let ends = |row: &Command| row.flags.has(Flags::ENDS_TRANSACTION);
-        if !command::resolve(args).is_ok_and(|(_, row)| ends(row)) {
+        let ends = |row: Row| row.command.flags.has(Flags::ENDS_TRANSACTION);
+        if !command::resolve(args).is_ok_and(ends) {
             return error;
         }
         session.transaction = None;
@@ -98,10 +100,12 @@ impl EngineTask {
         let messages = self.store.channels.outgoing.len();
         let mut databases = Vec::with_capacity(transaction.queue.len());
         let mut replies = Vec::with_capacity(transaction.queue.len());
+        let mut read = Instant::now();
+        let mut ran = Vec::with_capacity(transaction.queue.len());
         for queued in &transaction.queue {
             databases.push(session.db);
             let sent = self.store.channels.outgoing.len();
-            let reply = match self.execute(session, client, queued.command, queued.args()) {
+            let reply = match self.execute(session, client, queued.row.command, queued.args()) {
                 Ok(Reply::Error(error)) | Err(Abort::Error(error)) => self.counted_error(error),
                 Ok(reply) => reply,
                 Err(Abort::Read(error)) => Reply::Error(self.refuse_read(&error)),
@@ -127,6 +131,8 @@ impl EngineTask {
                     return Step::Park(Parked::Reading);
                 }
             };
+            let now = Instant::now();
+            ran.push((now.duration_since(std::mem::replace(&mut read, now)), reply.is_error()));
             // As in Redis 7.0, its own messages stand among its replies.
             let mut own = self.store.channels.take_own(sent, client);
             replies.push(if own.is_empty() {
@@ -135,6 +141,13 @@ impl EngineTask {
                 own.push(reply);
                 Reply::Sequence(own)
             });
+        }
+        // Not before all have run: those that run again because of a cold value are booked once.
+        for (queued, (took, failed)) in transaction.queue.iter().zip(ran) {
+            self.book(session, queued.row, 1, took, queued.args());
+            if failed {
+                self.server.counters.statistics.failed(queued.row);
+            }
         }
         self.unwatch(session);
         Step::Reply(Reply::Array(replies))
@@ -165,7 +178,7 @@ impl EngineTask {
         let mut reads = vec![met];
         for (index, queued) in transaction.queue.iter().enumerate() {
             let db = databases.get(index).or(databases.last()).copied().unwrap_or(session.db);
-            park::add_cold_reads(&mut self.store, db, queued.command, queued.args(), &mut reads);
+            park::add_cold_reads(&mut self.store, db, queued.row.command, queued.args(), &mut reads);
         }
         reads
     }
