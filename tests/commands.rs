@@ -149,6 +149,7 @@ fn small_commands_answer_as_those_of_redis() {
         &["DEBUG", "SLEEP", "0"],
         &["DEBUG", "SLEEP"],
         &["CONFIG", "REWRITE"],
+        &["ROLE"],
     ];
     for request in requests {
         assert_eq!(left.call(request), right.call(request), "{request:?}");

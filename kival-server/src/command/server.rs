@@ -62,6 +62,17 @@ pub(super) const COMMANDS: &[Command] = &[
         ..ADMIN
     },
     Command {
+        name: "role",
+        handler: role,
+        arity: 1,
+        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST),
+        categories: Categories::ADMIN.and(Categories::DANGEROUS),
+        group: Group::Server,
+        since: "2.8.12",
+        summary: "Answers what this server is in replication: a master without replicas.",
+        ..Command::BASE
+    },
+    Command {
         name: "time",
         handler: time,
         arity: 1,
@@ -144,6 +155,10 @@ const CONFIG: &[Command] = &[
         ..ADMIN
     },
 ];
+
+fn role(_: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    Ok(Reply::Array(vec!["master".into(), Reply::Integer(0), Reply::Array(Vec::new())]))
+}
 
 fn time(_: &mut Context<'_>, _: Args<'_>) -> Outcome {
     // Finer than the turn's clock, which counts milliseconds.
