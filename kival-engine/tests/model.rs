@@ -186,37 +186,9 @@ impl Run {
     }
 
     fn apply(&mut self, op: &Op) {
-        let now = self.now;
         match *op {
-            Op::Put { db, key, size, expiry } => {
-                self.puts += 1;
-                let (key, expiry) = (key_bytes(key), self.expiry(expiry));
-                let mut bytes = vec![self.puts as u8; usize::from(size)];
-                bytes.extend_from_slice(&self.puts.to_le_bytes());
-                let sequence = self.engine().put(db, &key, &bytes, expiry).expect("put");
-                assert!(sequence > self.highest, "no number is used twice");
-                self.model.db(db).insert(key, Value { bytes, expiry, changed: false });
-            }
-            Op::Delete { db, key } => {
-                let key = key_bytes(key);
-                let deleted = self.engine().delete(db, &key).expect("deleted");
-                assert_eq!(deleted, self.model.look(db, &key, now).is_some());
-                self.model.db(db).remove(&key);
-            }
-            Op::SetExpiry { db, key, expiry } => {
-                let (key, expiry) = (key_bytes(key), self.expiry(expiry));
-                let set = self.engine().set_expiry(db, &key, expiry).expect("set");
-                let value = self.model.look(db, &key, now);
-                assert_eq!(set, value.is_some());
-                if let Some(value) = value {
-                    (value.expiry, value.changed) = (expiry, true);
-                }
-            }
-            Op::Get { db, key } => {
-                let key = key_bytes(key);
-                let value = self.engine().get(db, &key).expect("read");
-                let expected = self.model.look(db, &key, now);
-                assert_eq!(value.as_deref(), expected.map(|value| &value.bytes[..]));
+            Op::Put { .. } | Op::Delete { .. } | Op::SetExpiry { .. } | Op::Get { .. } => {
+                self.apply_to_key(op)
             }
             Op::Flush(ref databases) => self.flush(databases),
             Op::Swap(first, second) => {
@@ -265,6 +237,43 @@ impl Run {
                 assert!(!self.reopen().clean);
             }
             Op::Scan { db, count } => self.scan(db, count),
+        }
+    }
+
+    fn apply_to_key(&mut self, op: &Op) {
+        let now = self.now;
+        match *op {
+            Op::Put { db, key, size, expiry } => {
+                self.puts += 1;
+                let (key, expiry) = (key_bytes(key), self.expiry(expiry));
+                let mut bytes = vec![self.puts as u8; usize::from(size)];
+                bytes.extend_from_slice(&self.puts.to_le_bytes());
+                let sequence = self.engine().put(db, &key, &bytes, expiry).expect("put");
+                assert!(sequence > self.highest, "no number is used twice");
+                self.model.db(db).insert(key, Value { bytes, expiry, changed: false });
+            }
+            Op::Delete { db, key } => {
+                let key = key_bytes(key);
+                let deleted = self.engine().delete(db, &key).expect("deleted");
+                assert_eq!(deleted, self.model.look(db, &key, now).is_some());
+                self.model.db(db).remove(&key);
+            }
+            Op::SetExpiry { db, key, expiry } => {
+                let (key, expiry) = (key_bytes(key), self.expiry(expiry));
+                let set = self.engine().set_expiry(db, &key, expiry).expect("set");
+                let value = self.model.look(db, &key, now);
+                assert_eq!(set, value.is_some());
+                if let Some(value) = value {
+                    (value.expiry, value.changed) = (expiry, true);
+                }
+            }
+            Op::Get { db, key } => {
+                let key = key_bytes(key);
+                let value = self.engine().get(db, &key).expect("read");
+                let expected = self.model.look(db, &key, now);
+                assert_eq!(value.as_deref(), expected.map(|value| &value.bytes[..]));
+            }
+            ref other => panic!("{other:?} is not about a key"),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::hints::Hint;
 use super::source::{Found, Opened, Source, is_newer};
-use super::walk::{Break, Piece, salvage, scanner, walk};
+use super::walk::{Break, Piece, Stop, salvage, scanner, walk};
 use super::{Flaw, Note, Place, Progress, ToolError, rebuild};
 use crate::engine::databases::NamespaceMap;
 use crate::error::{Corruption, Damage, OpenError};
@@ -267,78 +267,88 @@ impl Surveyor<'_> {
         let Some(file) = judged.opened.file.clone() else { return Ok(()) };
         let (entry, path) = (judged.entry, judged.opened.path.clone());
         let from = Position { segment: entry.id, offset: judged.first };
-        let sealed = entry.sealed.is_some();
         let chain = match &self.log {
-            LogEnd::Watermark { previous, .. } if !sealed && !self.survey.rebuilt => *previous,
+            LogEnd::Watermark { previous, .. } if entry.sealed.is_none() && !self.survey.rebuilt => *previous,
             _ => None,
         };
         let end = judged.length.min(judged.opened.len);
         let groups = scanner(&file, self.survey.manifest.store, from, end, chain);
         // Behind what ended the log in this segment nothing of it counts.
         let mut stopped = false;
-        let header_damage = judged.opened.header.as_ref().err().copied();
-        walk(groups, &mut |piece| {
-            match piece {
-                Piece::Group(group) => {
-                    let header = group.header;
-                    if let LogEnd::Watermark { ended, previous, .. } = &mut self.log
-                        && !sealed
-                        && !header.merged
-                    {
-                        // As in recovery: what chains goes on, whatever was passed over.
-                        *ended &= stopped || *previous != Some(header.previous_sequence);
-                        if *ended {
-                            judged.length = judged.length.min(header.at.offset);
-                            stopped = true;
-                            return Ok(());
-                        }
-                        *previous = Some(header.first_sequence + u64::from(header.records) - 1);
-                    }
-                    for (offset, record) in group.records() {
-                        self.record(&path, (offset, &record), &header, judged, hint)?;
-                    }
-                    self.progress.advance(header.group_size().unwrap_or_default());
+        walk(groups, &mut |piece| match piece {
+            Piece::Group(group) if self.group_counts(&group.header, judged, &mut stopped) => {
+                for (offset, record) in group.records() {
+                    self.record(&path, (offset, &record), &group.header, judged, hint)?;
                 }
-                Piece::Break(mut found) => {
-                    if found.at.offset < judged.first || judged.first == 0 && found.at.offset == 0 {
-                        found.damage = header_damage.unwrap_or(found.damage);
-                    }
-                    if let Some(sealed) =
-                        entry.sealed.filter(|_| !entry.merged && found.at.offset <= judged.first)
-                    {
-                        found.before = sealed.lowest.checked_sub(1);
-                    }
-                    if is_newer(found.damage) {
-                        let (offset, damage) = (found.at.offset, found.damage);
-                        return Err(ToolError::Newer { file: path.clone(), offset, damage }.into());
-                    }
-                    self.progress.advance(found.end - found.at.offset);
-                    if let LogEnd::Watermark { watermark, ended, .. } = &mut self.log
-                        && !sealed
-                        && !entry.merged
-                        && (*ended || found.at >= *watermark)
-                    {
-                        (*ended, stopped) = (true, true);
-                        judged.length = judged.length.min(found.at.offset);
-                        return Ok(());
-                    }
-                    if self.is_runway(&found, judged, hint.is_some())? {
-                        // Whether records are lost there the next segment tells, by what it chains to.
-                        judged.length = judged.length.min(found.at.offset);
-                        return Ok(());
-                    }
-                    if let LogEnd::Watermark { previous, .. } = &mut self.log
-                        && !sealed
-                    {
-                        // What the next segment chains to may have stood here.
-                        *previous = None;
-                    }
-                    judged.breaks.push(found);
-                }
+                self.progress.advance(group.header.group_size().unwrap_or_default());
+                Ok(())
             }
-            Ok(())
+            Piece::Group(_) => Ok(()),
+            Piece::Break(found) => self.broken(found, judged, hint.is_some(), &mut stopped),
         })
         .map_err(|stop| stop.told(&path))
+    }
+
+    /// Whether a whole group is part of the log, which ends before the first one that is not.
+    fn group_counts(&mut self, header: &GroupHeader, judged: &mut Judged, stopped: &mut bool) -> bool {
+        if let LogEnd::Watermark { ended, previous, .. } = &mut self.log
+            && judged.entry.sealed.is_none()
+            && !header.merged
+        {
+            // As in recovery: what chains goes on, whatever was passed over.
+            *ended &= *stopped || *previous != Some(header.previous_sequence);
+            if *ended {
+                judged.length = judged.length.min(header.at.offset);
+                *stopped = true;
+                return false;
+            }
+            *previous = Some(header.first_sequence + u64::from(header.records) - 1);
+        }
+        true
+    }
+
+    /// Notes a place where no whole group stands: as damage, or as the end of the log.
+    fn broken(
+        &mut self,
+        mut found: Break,
+        judged: &mut Judged,
+        has_hint: bool,
+        stopped: &mut bool,
+    ) -> Result<(), Stop> {
+        let (entry, at) = (judged.entry, found.at);
+        if at.offset < judged.first || judged.first == 0 && at.offset == 0 {
+            found.damage = judged.opened.header.as_ref().err().copied().unwrap_or(found.damage);
+        }
+        if let Some(sealed) = entry.sealed.filter(|_| !entry.merged && at.offset <= judged.first) {
+            found.before = sealed.lowest.checked_sub(1);
+        }
+        if is_newer(found.damage) {
+            let file = judged.opened.path.clone();
+            return Err(ToolError::Newer { file, offset: at.offset, damage: found.damage }.into());
+        }
+        self.progress.advance(found.end - at.offset);
+        if let LogEnd::Watermark { watermark, ended, .. } = &mut self.log
+            && entry.sealed.is_none()
+            && !entry.merged
+            && (*ended || at >= *watermark)
+        {
+            (*ended, *stopped) = (true, true);
+            judged.length = judged.length.min(at.offset);
+            return Ok(());
+        }
+        if self.is_runway(&found, judged, has_hint)? {
+            // Whether records are lost there the next segment tells, by what it chains to.
+            judged.length = judged.length.min(at.offset);
+            return Ok(());
+        }
+        if let LogEnd::Watermark { previous, .. } = &mut self.log
+            && entry.sealed.is_none()
+        {
+            // What the next segment chains to may have stood here.
+            *previous = None;
+        }
+        judged.breaks.push(found);
+        Ok(())
     }
 
     fn record(
