@@ -15,6 +15,7 @@ mod clients;
 mod cold;
 mod commands;
 mod compaction;
+mod connections;
 mod crash;
 mod differential;
 mod durability;

@@ -32,7 +32,8 @@ fn it_names_every_command() {
     let (_, text) = readme();
     let (_, section) = text.split_once("## Commands").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
-    let words: Vec<&str> = section.split(|c: char| !c.is_ascii_uppercase() && c != '_').collect();
+    let words: Vec<&str> =
+        section.split(|c: char| !c.is_ascii_uppercase() && !['_', '-'].contains(&c)).collect();
     for command in command::all() {
         let name = command.name.to_ascii_uppercase();
         assert!(words.contains(&name.as_str()), "{name} is missing");

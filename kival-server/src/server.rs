@@ -92,6 +92,8 @@ impl Server {
             slow_log: SlowLog::default(),
             latencies: Latencies::default(),
             saves: Saves::default(),
+            pause: None,
+            unblocked: false,
             shutdown: false,
             changed_settings: Vec::new(),
             durability_changed: false,

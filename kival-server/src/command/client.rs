@@ -1,5 +1,7 @@
 //! CLIENT: what connections tell of themselves, and of each other.
 
+mod steer;
+
 use super::introspection::help;
 use super::options::{SYNTAX_ERROR, is_word};
 use super::{Abort, Categories, Command, Context, Flags, Group, Outcome};
@@ -36,6 +38,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             summary: "Answers the name of this connection.",
             ..SUBCOMMAND
         },
+        steer::GETREDIR,
         Command {
             name: "help",
             handler: help,
@@ -59,6 +62,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             summary: "Describes this connection in one line.",
             ..SUBCOMMAND
         },
+        steer::KILL,
         Command {
             name: "list",
             handler: list,
@@ -71,6 +75,10 @@ pub(super) const COMMANDS: &[Command] = &[Command {
                 certain ids (ID id ...).",
             ..SUBCOMMAND
         },
+        steer::NO_EVICT,
+        steer::NO_TOUCH,
+        steer::PAUSE,
+        steer::REPLY,
         Command {
             name: "setinfo",
             handler: set_info,
@@ -89,6 +97,9 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             summary: "Names this connection; an empty name takes it back.",
             ..SUBCOMMAND
         },
+        steer::TRACKINGINFO,
+        steer::UNBLOCK,
+        steer::UNPAUSE,
     ],
     ..Command::BASE
 }];
@@ -144,6 +155,7 @@ fn info(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
 
 fn list(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut all: Vec<&Session> = ctx.clients.iter().chain([&*ctx.session]).collect();
+    all.retain(|session| !ctx.clients.killed.iter().any(|killed| killed.id == session.id));
     all.sort_unstable_by_key(|session| session.id);
     let wanted = match parse_selection(args)? {
         Selection::All => all,
@@ -185,7 +197,7 @@ fn parse_selection(args: Args<'_>) -> Result<Selection, Abort> {
             } else if ["slave", "replica", "master"].iter().any(|other| is_word(kind, other)) {
                 Ok(Selection::None)
             } else {
-                Err(ErrorReply::from([b"ERR Unknown client type '", kind, b"'"].concat()).into())
+                Err(unknown_type(kind))
             }
         }
         (4.., Some(option)) if is_word(option, "id") => {
@@ -201,6 +213,10 @@ fn parse_selection(args: Args<'_>) -> Result<Selection, Abort> {
     }
 }
 
+fn unknown_type(kind: &[u8]) -> Abort {
+    ErrorReply::from([b"ERR Unknown client type '", kind, b"'"].concat()).into()
+}
+
 fn lines<'a>(sessions: impl Iterator<Item = &'a Session>) -> Reply {
     let text: String = sessions.map(line).collect();
     Reply::Verbatim { format: "txt", text: text.into() }
@@ -214,9 +230,17 @@ fn line(session: &Session) -> String {
     let queued = session.transaction.as_deref();
     let multi_mem = queued.map_or(0, |transaction| transaction.bytes);
     let memory = size_of::<Session>() + session.query_bytes + multi_mem + output;
-    let waits = matches!(session.parked, Some(Parked::Waiting(_)));
+    let waits = matches!(session.parked, Some(Parked::Waiting(_) | Parked::Paused));
     let listens = session.subscriptions.is_some();
-    let all = [(listens, 'P'), (queued.is_some(), 'x'), (waits, 'b'), (session.closing, 'c')];
+    let manner = session.manner;
+    let all = [
+        (listens, 'P'),
+        (queued.is_some(), 'x'),
+        (waits, 'b'),
+        (session.closing, 'c'),
+        (manner.no_evict, 'e'),
+        (manner.no_touch, 'T'),
+    ];
     let mut flags: String = all.iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect();
     if flags.is_empty() {
         flags.push('N');
@@ -251,6 +275,7 @@ fn line(session: &Session) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine_task::session::Manner;
     use crate::net::outbox::outbox;
     use crate::resp::{Batch, Protocol};
     use std::collections::VecDeque;
@@ -277,6 +302,7 @@ mod tests {
             bytes_in: 0,
             bytes_out: 0,
             closing: false,
+            manner: Manner::default(),
             outbox: outbox(None).0,
             parked: None,
             backlog: VecDeque::new(),

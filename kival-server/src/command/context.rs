@@ -50,11 +50,18 @@ pub enum WaitFor {
     Durable(u64),
     /// The log on disk up to this sequence, and a replica, of which there are none: the deadline ends it.
     DurableAndReplicas(u64),
+    /// Nothing any more: CLIENT UNBLOCK has ended it with an error.
+    Nothing,
     /// So many backups that have ended: the last of them is this command's. Answers how that one did.
     Backup(u64),
 }
 
 impl WaitFor {
+    /// Whether it waits for what others do, as clients that CLIENT UNBLOCK can wake.
+    pub fn is_for_others(self) -> bool {
+        matches!(self, WaitFor::Replicas) || self.is_for_log()
+    }
+
     /// Whether a sync of the log brings its end nearer.
     pub fn is_for_log(self) -> bool {
         matches!(self, WaitFor::Durable(_) | WaitFor::DurableAndReplicas(_))

@@ -203,6 +203,8 @@ fn exists(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn touch(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    // It is what it is for, also where CLIENT NO-TOUCH has other reads not count.
+    ctx.store.no_touch = false;
     let mut there = 0;
     for key in args.tail(1) {
         there += i64::from(ctx.lookup(key)?.is_some());

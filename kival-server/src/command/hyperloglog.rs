@@ -30,7 +30,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "pfcount",
         handler: pfcount,
         arity: -2,
-        flags: Flags::READONLY,
+        flags: Flags::READONLY.and(Flags::MAY_REPLICATE),
         keys: Keys::ALL,
         key_spec: KeySpec {
             first: &["RW", "access"],

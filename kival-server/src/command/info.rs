@@ -145,8 +145,11 @@ fn server(ctx: &mut Context<'_>, report: &mut Report) {
 }
 
 fn clients(ctx: &mut Context<'_>, report: &mut Report) {
-    let blocked =
-        ctx.clients.iter().filter(|session| matches!(session.parked, Some(Parked::Waiting(_)))).count();
+    let blocked = ctx
+        .clients
+        .iter()
+        .filter(|session| matches!(session.parked, Some(Parked::Waiting(_) | Parked::Paused)))
+        .count();
     report.field("connected_clients", ctx.clients.connected);
     report.field("cluster_connections", 0);
     report.field("maxclients", ctx.server.config.maxclients);

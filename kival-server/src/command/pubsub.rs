@@ -37,7 +37,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "publish",
         handler: publish,
         arity: 3,
-        flags: PUBSUB.flags.and(Flags::FAST),
+        flags: PUBSUB.flags.and(Flags::FAST).and(Flags::MAY_REPLICATE),
         complexity: "O(N+M) with N clients that listen to the channel and M patterns of any client",
         summary: "Sends a message to all who listen to the channel, and answers how many that are.",
         ..PUBSUB
@@ -63,7 +63,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "spublish",
         handler: spublish,
         arity: 3,
-        flags: PUBSUB.flags.and(Flags::FAST),
+        flags: PUBSUB.flags.and(Flags::FAST).and(Flags::MAY_REPLICATE),
         keys: Keys::ONE,
         key_spec: KeySpec::NOT_KEYS,
         since: "7.0.0",

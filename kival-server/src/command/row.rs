@@ -173,6 +173,8 @@ bit_set! {
     PROTECTED = 17 "";
     /// Runs at once inside a transaction, too.
     UNQUEUED = 19 "";
+    /// Changes no key and yet counts as a write for a pause: it may tell others, or change how a value is kept.
+    MAY_REPLICATE = 22 "";
     /// Ends a transaction, also when it is refused.
     ENDS_TRANSACTION = 20 "";
     /// Allowed to a client of RESP2 that listens to messages.

@@ -32,8 +32,11 @@ impl EngineTask {
         }
     }
 
-    /// Removes keys whose time has come, for a bounded part of the period.
+    /// Removes keys whose time has come, for a bounded part of the period; none during a pause, as in Redis.
     fn expire(&mut self) {
+        if self.server.pause.is_some() {
+            return;
+        }
         let effort = u32::from(self.server.config.active_expire_effort).saturating_sub(1);
         let budget = self.cron_period() * (EXPIRE_PERCENT + 2 * effort) / 100;
         let started = Instant::now();

@@ -91,6 +91,10 @@ impl EngineTask {
             }
         }
         self.turn = turn;
+        // Not before: the turn's replies go by slot, which a new connection might have by now.
+        for client in std::mem::take(&mut self.clients.killed) {
+            self.forget(client);
+        }
     }
 
     /// Turns replies that tell of a turn which could not be appended into errors, and takes back what their

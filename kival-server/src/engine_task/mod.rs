@@ -11,7 +11,7 @@
 //! | `deliver.rs` | replies: what they depend on, limits on what waits |
 //! | `meter.rs`, `statistics.rs`, `slow.rs` | what commands cost, and which were slow |
 //! | `cron.rs` | what happens by the clock |
-//! | `park.rs` | commands that wait |
+//! | `park.rs`, `pause.rs` | commands that wait |
 //! | `channels.rs`, `messages.rs` | who listens to messages, and their way out |
 //! | `store.rs` | the engine as handlers see it |
 //! | `transaction.rs`, `watch.rs` | MULTI to EXEC, and what WATCH sees |
@@ -24,6 +24,7 @@ mod deliver;
 mod messages;
 mod meter;
 pub mod park;
+pub mod pause;
 mod run;
 pub mod server_state;
 pub mod session;
@@ -42,7 +43,7 @@ use deliver::Waiting;
 use kival_engine::ReadError;
 use park::{Parked, ReadResult};
 use server_state::ServerState;
-use session::{Clients, Session, Standing};
+use session::{Clients, Manner, Session, Standing};
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -237,6 +238,7 @@ impl EngineTask {
                 }
                 self.clock = Instant::now();
             }
+            self.end_pause();
             for _ in 0..self.ready.len() {
                 if let Some(client) = self.ready.pop_front() {
                     self.resume(client);
@@ -244,6 +246,9 @@ impl EngineTask {
             }
             self.take_requests(&mut requests);
             self.end_turn();
+            if std::mem::take(&mut self.server.unblocked) {
+                self.end_waits();
+            }
             if self.waits_for_log() {
                 // WAITAOF wants the log on disk under any policy.
                 self.store.engine().request_sync();
@@ -336,6 +341,7 @@ impl EngineTask {
             bytes_in: 0,
             bytes_out: 0,
             closing: false,
+            manner: Manner::default(),
             outbox,
             parked: None,
             backlog: VecDeque::new(),
@@ -442,12 +448,12 @@ impl EngineTask {
             session.transaction = None;
             self.unwatch(&mut session);
             let reply = Reply::Error(self.refuse_read(error));
-            crate::resp::encode(&reply, session.protocol, &mut output);
+            let replies = session.answer(&reply, &mut output);
             if done {
                 session.finish_waiting_batch();
             }
             let batches = u32::from(done);
-            self.turn.push(TurnReply::free(client.slot, output, 1, batches, before));
+            self.turn.push(TurnReply::free(client.slot, output, replies, batches, before));
         }
         self.clients.put_back(client.slot, session);
         self.ready.push_back(client);
@@ -460,7 +466,7 @@ impl EngineTask {
             return;
         };
         session.input_ended = true;
-        if matches!(session.parked, Some(Parked::Waiting(_))) {
+        if matches!(session.parked, Some(Parked::Waiting(_) | Parked::Paused)) {
             session.closing = true;
             session.outbox.close();
         }
@@ -490,7 +496,7 @@ impl EngineTask {
         let mut output = Output::new();
         if let Some(error) = error {
             self.count_error(&error);
-            crate::resp::encode(&crate::resp::Reply::Error(error), session.protocol, &mut output);
+            session.answer(&Reply::Error(error), &mut output);
         }
         let before = session.standing();
         self.turn.push(TurnReply::free(client.slot, output, 0, 0, before));
@@ -518,10 +524,10 @@ impl EngineTask {
                 Some(reply) => {
                     session.parked = None;
                     let mut output = Output::new();
-                    crate::resp::encode(&reply, session.protocol, &mut output);
+                    let replies = session.answer(&reply, &mut output);
                     let batches = u32::from(session.finish_waiting_batch());
                     let before = session.standing();
-                    self.turn.push(TurnReply::free(client.slot, output, 1, batches, before));
+                    self.turn.push(TurnReply::free(client.slot, output, replies, batches, before));
                     self.ready.push_back(client);
                 }
                 None => self.waits.push(client),
@@ -562,6 +568,18 @@ impl Session {
     /// Whether nothing of it waits to be run.
     fn is_idle(&self) -> bool {
         self.parked.is_none() && self.backlog.is_empty()
+    }
+
+    /// Writes the reply of the command that has just run, unless the client wants none; gives the number of
+    /// replies written.
+    pub(super) fn answer(&mut self, reply: &Reply, output: &mut Output) -> usize {
+        let sent = self.manner.replies.are_sent();
+        if sent {
+            crate::resp::encode(reply, self.protocol, output);
+        } else {
+            self.manner.replies = self.manner.replies.behind();
+        }
+        usize::from(sent)
     }
 
     /// Takes the batch whose last command was the waiting one off the backlog; `true` if it was done.

@@ -11,6 +11,8 @@ use kival_engine::{BackupStatus, ColdRead, Fetched, ReadBack, ReadError};
 use super::store::Store;
 use std::collections::HashSet;
 
+const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+
 /// Why a connection's next command does not run.
 #[derive(Debug)]
 pub enum Parked {
@@ -18,6 +20,8 @@ pub enum Parked {
     Reading,
     /// It waits; its reply is made when that ends.
     Waiting(Wait),
+    /// A pause holds it back.
+    Paused,
 }
 
 /// Values that were read for a parked command.
@@ -72,6 +76,7 @@ pub fn read_all(reads: &[ColdRead]) -> ReadResult {
 pub fn wait_over(wait: &Wait, durable: u64, now: u64, backups: &BackupStatus) -> Option<Reply> {
     let late = wait.deadline.is_some_and(|deadline| deadline <= now);
     match wait.until {
+        WaitFor::Nothing => Some(Reply::error(UNBLOCKED)),
         WaitFor::Replicas if late => Some(Reply::Integer(0)),
         WaitFor::Durable(sequence) if durable >= sequence || late => {
             Some(local_and_replicas(durable >= sequence))

@@ -6,7 +6,7 @@ use super::session::Session;
 use super::{ClientKey, EngineTask, TURN_BYTES, TurnReply, warm};
 use crate::command::{self, Abort, Command, Context, Flags, Outcome, Row};
 use crate::config::{AppendFsync, DebugCommand};
-use crate::resp::{Args, Batch, ErrorReply, Output, Protocol, Reply, encode};
+use crate::resp::{Args, Batch, ErrorReply, Output, Protocol, Reply};
 use kival_engine::keydir::WARM;
 use kival_engine::{ReadError, WriteError};
 
@@ -52,18 +52,17 @@ impl EngineTask {
                 policy = policy.stricter(self.policy_of(session));
             }
             match step {
-                Step::Reply(reply) => {
-                    encode(&reply, session.protocol, &mut output);
-                    replies += 1;
-                }
-                Step::Silent => {}
+                Step::Reply(reply) => replies += session.answer(&reply, &mut output),
+                Step::Silent => session.manner.replies = session.manner.replies.behind(),
                 Step::Park(parked) => {
                     meter.is_due(ran, &batch, index, output.len());
                     self.read_clock(session, &mut meter, batch.command(index));
-                    // One that reads runs again; one that waits is over when its wait is.
-                    let next = if matches!(parked, Parked::Reading) { index } else { index + 1 };
+                    // One that reads or is paused runs again; one that waits is over when its wait is.
+                    let next = if matches!(parked, Parked::Waiting(_)) { index + 1 } else { index };
                     if matches!(parked, Parked::Waiting(_)) {
                         self.waits.push(client);
+                    }
+                    if !matches!(parked, Parked::Reading) {
                         session.closing |= session.input_ended;
                     }
                     session.parked = Some(parked);
@@ -106,6 +105,9 @@ impl EngineTask {
             self.server.counters.statistics.rejected(row);
             return (self.refuse_unrun(session, args, error), None);
         }
+        if self.server.pause.is_some() && self.is_held_back(session, row) {
+            return (Step::Park(Parked::Paused), None);
+        }
         if session.transaction.is_some() && !row.command.flags.has(Flags::UNQUEUED) {
             return (self.queue(session, row, args), None);
         }
@@ -138,6 +140,7 @@ impl EngineTask {
         let savepoint = self.store.engine().savepoint();
         let counted = self.store.counted();
         let messages = self.store.channels.outgoing.len();
+        self.store.no_touch = session.manner.no_touch;
         let (store, clients, server) = (&mut self.store, &mut self.clients, &mut self.server);
         let mut context = Context { store, session, client, clients, server };
         let outcome = (command.handler)(&mut context, args);

@@ -1,5 +1,6 @@
 //! The server as handlers see it: configuration, counters, what was asked of the loop.
 
+use super::pause::Pause;
 use super::slow::{Latencies, SlowLog};
 use super::statistics::Statistics;
 use crate::config::Config;
@@ -31,6 +32,10 @@ pub struct ServerState {
     pub latencies: Latencies,
     /// What backups cover.
     pub saves: Saves,
+    /// CLIENT PAUSE.
+    pub pause: Option<Pause>,
+    /// CLIENT UNBLOCK has ended a wait, which is still to be answered.
+    pub unblocked: bool,
     /// Set by SHUTDOWN: the loop ends the server after this turn.
     pub shutdown: bool,
     /// Settings that were changed in this turn, for the loop to act on.

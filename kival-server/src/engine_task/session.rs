@@ -2,6 +2,7 @@
 
 use crate::command::Row;
 use crate::config::AppendFsync;
+use crate::engine_task::ClientKey;
 use crate::engine_task::channels::Subscriptions;
 use crate::engine_task::park::Parked;
 use crate::engine_task::transaction::{Transaction, Watched};
@@ -48,6 +49,8 @@ pub struct Session {
     pub bytes_out: u64,
     /// The connection ends when the replies so far have been sent.
     pub closing: bool,
+    /// How it wants to be treated.
+    pub manner: Manner,
     /// Where its replies go.
     pub outbox: Outbox,
     /// Why its next command does not run now.
@@ -72,6 +75,48 @@ pub struct Session {
     pub pushed: Option<(u64, usize)>,
     /// Since when its output has been over the soft limit.
     pub over_soft_limit: Option<Instant>,
+}
+
+/// What a client has asked for with CLIENT REPLY and the like; RESET brings the default back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// CLIENT REPLY.
+    pub replies: Replies,
+    /// CLIENT NO-EVICT; no client is closed to save memory.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+}
+
+/// Which commands of a client are answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Replies {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// All but the next.
+    SkipNext,
+    /// Not the one that runs.
+    Skipping,
+}
+
+impl Replies {
+    /// Whether the command that has just run is answered.
+    pub fn are_sent(self) -> bool {
+        matches!(self, Replies::On)
+    }
+
+    /// For the command behind the one that has just run.
+    #[must_use]
+    pub fn behind(self) -> Replies {
+        match self {
+            Replies::SkipNext => Replies::Skipping,
+            Replies::Skipping => Replies::On,
+            other => other,
+        }
+    }
 }
 
 /// Replies that may not be seen before a sequence is on disk.
@@ -135,6 +180,7 @@ impl Session {
         self.authenticated = authenticated;
         self.durability = None;
         self.name.clear();
+        self.manner = Manner::default();
     }
 }
 
@@ -145,6 +191,8 @@ impl Session {
 pub struct Clients {
     slots: Vec<Option<Box<Session>>>,
     free: Vec<usize>,
+    /// Those that CLIENT KILL has closed in this turn: forgotten at its end.
+    pub killed: Vec<ClientKey>,
     /// Clients connected, the one whose command runs included.
     pub connected: usize,
 }

@@ -15,6 +15,8 @@ use kival_engine::{Engine, Fetched, KeyEntry};
 pub struct Store {
     engine: Engine,
     depends: u64,
+    /// Whether look-ups count as no accesses: the client whose command runs wants it so.
+    pub no_touch: bool,
     /// Look-ups that found a key.
     pub hits: u64,
     /// Look-ups that did not.
@@ -35,6 +37,7 @@ impl Store {
         Store {
             engine,
             depends: 0,
+            no_touch: false,
             hits: 0,
             misses: 0,
             changes: 0,

@@ -39,6 +39,13 @@ pub struct Transaction {
     pub spoilt: bool,
 }
 
+impl Transaction {
+    /// Whether `is` is true of the flags of any command.
+    pub fn any(&self, is: impl Fn(Flags) -> bool) -> bool {
+        self.queue.iter().any(|queued| is(queued.row.command.flags))
+    }
+}
+
 /// A key that a client watches.
 #[derive(Debug)]
 pub struct Watched {

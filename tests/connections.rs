@@ -1,0 +1,165 @@
+//! Connections steer themselves and each other: CLIENT KILL, REPLY, UNBLOCK, PAUSE and what belongs to them.
+
+use kival_test_support::{Client, Server, Value, eventually};
+
+use crate::target;
+
+fn server() -> Server {
+    target::start(&["--appendfsync", "everysec"])
+}
+
+fn id(client: &mut Client) -> String {
+    client.call(&["CLIENT", "ID"]).int().unwrap().to_string()
+}
+
+/// The field of a connection's line in CLIENT LIST; none if it is not there.
+fn shown(client: &mut Client, id: &str, field: &str) -> Option<String> {
+    let line = client.call(&["CLIENT", "LIST", "ID", id]).text();
+    let start = format!("{field}=");
+    line.split_whitespace().find_map(|part| part.strip_prefix(&start)).map(str::to_owned)
+}
+
+#[test]
+fn connections_are_killed_by_what_they_are() {
+    let server = server();
+    let mut client = server.client();
+    let own = id(&mut client);
+    let mut by_id = server.client();
+    let other = id(&mut by_id);
+    assert_eq!(client.call(&["CLIENT", "KILL", "ID", &other]), Value::Int(1));
+    assert_eq!(by_id.until_closed(), b"");
+    assert_eq!(client.call(&["CLIENT", "LIST", "ID", &other]).text(), "");
+    assert_eq!(client.call(&["CLIENT", "KILL", "ID", &other]), Value::Int(0));
+    let mut by_address = server.client();
+    let other = id(&mut by_address);
+    let addr = shown(&mut client, &other, "addr").unwrap();
+    assert_eq!(client.call(&["CLIENT", "KILL", &addr]), Value::ok());
+    assert_eq!(by_address.until_closed(), b"");
+    assert_eq!(client.call(&["CLIENT", "KILL", &addr]).text(), "ERR No such client");
+    let mut listener = server.client();
+    listener.call(&["SUBSCRIBE", "news"]);
+    let mut other = server.client();
+    assert_eq!(other.call(&["PING"]), Value::Simple("PONG".into()));
+    assert_eq!(client.call(&["CLIENT", "KILL", "TYPE", "pubsub"]), Value::Int(1));
+    assert_eq!(listener.until_closed(), b"");
+    assert_eq!(client.call(&["PUBLISH", "news", "x"]), Value::Int(0));
+    assert_eq!(client.call(&["CLIENT", "KILL", "TYPE", "normal"]), Value::Int(1), "itself is spared");
+    assert_eq!(other.until_closed(), b"");
+    assert_eq!(client.call(&["CLIENT", "KILL", "ID", &own]), Value::Int(0));
+    assert_eq!(client.call(&["CLIENT", "KILL", "ID", &own, "SKIPME", "no"]), Value::Int(1));
+    assert_eq!(client.until_closed(), b"");
+}
+
+#[test]
+fn nothing_of_a_killed_connection_runs_any_more() {
+    let server = server();
+    let (mut client, mut other) = (server.client(), server.client());
+    let id = id(&mut other);
+    other.call(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    other.send(&["SET", "k", "held"]);
+    eventually("it is held", || shown(&mut client, &id, "flags").filter(|flags| flags == "b"));
+    assert_eq!(client.call(&["CLIENT", "KILL", "ID", &id]), Value::Int(1));
+    assert_eq!(client.call(&["CLIENT", "UNPAUSE"]), Value::ok());
+    assert_eq!(client.call(&["GET", "k"]), Value::Nil);
+}
+
+#[test]
+fn replies_can_be_left_out() {
+    let server = server();
+    let mut client = server.client();
+    let mut check = |sent: &str, expected: &str| {
+        client.write(sent.as_bytes()).unwrap();
+        let mut heard = Vec::new();
+        for _ in 0..expected.split(' ').count() {
+            heard.push(client.read().text());
+        }
+        assert_eq!(heard.join(" "), expected, "{sent:?}");
+        assert!(client.is_silent(), "{sent:?}");
+    };
+    check("CLIENT REPLY ON\r\n", "OK");
+    check("CLIENT REPLY SKIP\r\nPING a\r\nPING b\r\n", "b");
+    check("CLIENT REPLY SKIP\r\nCLIENT REPLY SKIP\r\nPING a\r\nPING b\r\n", "b");
+    check("CLIENT REPLY SKIP\r\nNOSUCH\r\nPING b\r\n", "b");
+    check("CLIENT REPLY SKIP\r\nWAIT 1 1\r\nPING b\r\n", "b");
+    check("CLIENT REPLY OFF\r\nPING\r\nCLIENT REPLY SKIP\r\nPING\r\nCLIENT REPLY ON\r\n", "OK");
+    check("CLIENT REPLY OFF\r\nSET k v\r\nRESET\r\nGET k\r\n", "RESET v");
+    check("CLIENT REPLY SKIP\r\nMULTI\r\nGET k\r\nDISCARD\r\n", "QUEUED OK");
+}
+
+#[test]
+fn a_wait_is_ended_by_others() {
+    let server = server();
+    let (mut client, mut waiting) = (server.client(), server.client());
+    let id = id(&mut waiting);
+    let unblock = |client: &mut Client, words: &[&str]| {
+        client.call(&[&["CLIENT", "UNBLOCK", id.as_str()], words].concat())
+    };
+    assert_eq!(unblock(&mut client, &[]), Value::Int(0), "it does not wait");
+    for (reason, answer) in
+        [(&[][..], "0"), (&["TIMEOUT"], "0"), (&["ERROR"], "UNBLOCKED client unblocked via CLIENT UNBLOCK")]
+    {
+        waiting.send(&["WAIT", "1", "0"]);
+        eventually("it waits", || shown(&mut client, &id, "flags").filter(|flags| flags == "b"));
+        assert_eq!(unblock(&mut client, reason), Value::Int(1));
+        let reply = waiting.read();
+        assert_eq!(reply.int().map_or_else(|| reply.text(), |count| count.to_string()), answer);
+    }
+    assert_eq!(waiting.call(&["PING", "still here"]).text(), "still here");
+}
+
+#[test]
+fn a_pause_holds_back_what_may_write() {
+    let server = server();
+    let mut client = server.client();
+    let mut held: Vec<Client> = (0..4).map(|_| server.client()).collect();
+    held[2].call_all(&[vec!["MULTI"], vec!["SET", "k", "queued"]]);
+    assert_eq!(client.call(&["CLIENT", "PAUSE", "600000", "WRITE"]), Value::ok());
+    assert_eq!(client.call(&["GET", "k"]), Value::Nil);
+    assert!(client.call(&["SET", "k"]).is_error(), "what is wrong is told at once");
+    held[0].send(&["SET", "k", "v"]);
+    held[0].send(&["GET", "k"]);
+    held[1].send(&["PUBLISH", "news", "x"]);
+    held[2].send(&["EXEC"]);
+    held[3].send(&["PFCOUNT", "hll"]);
+    eventually("all are held", || client.info("clients", "blocked_clients").filter(|blocked| blocked == "4"));
+    assert_eq!(client.call(&["CLIENT", "UNPAUSE"]), Value::ok());
+    assert_eq!(held[0].read(), Value::ok());
+    assert!(["v", "queued"].contains(&held[0].read().text().as_str()));
+    assert_eq!(held[1].read(), Value::Int(0));
+    assert_eq!(held[2].read(), Value::Array(vec![Value::ok()]));
+    assert_eq!(held[3].read(), Value::Int(0));
+}
+
+#[test]
+fn a_pause_of_everything_ends_by_itself() {
+    let server = server();
+    let mut client = server.client();
+    assert_eq!(client.call(&["CLIENT", "PAUSE", "50"]), Value::ok());
+    assert_eq!(client.call(&["PING", "back"]).text(), "back");
+}
+
+#[test]
+fn a_connection_tells_that_it_is_neither_evicted_nor_tracked() {
+    let server = server();
+    let mut client = server.client();
+    let own = id(&mut client);
+    assert_eq!(client.call(&["CLIENT", "NO-EVICT", "on"]), Value::ok());
+    assert_eq!(shown(&mut client, &own, "flags").unwrap(), "e");
+    assert!(client.call(&["CLIENT", "NO-EVICT", "maybe"]).is_error());
+    assert_eq!(client.call(&["CLIENT", "GETREDIR"]), Value::Int(-1));
+    let info = client.call(&["CLIENT", "TRACKINGINFO"]);
+    let expected = ["flags", "off", "redirect", "-1", "prefixes"];
+    let words = info.items().unwrap().iter().filter_map(|item| match item {
+        Value::Array(flags) => flags.first().map(Value::text),
+        Value::Int(number) => Some(number.to_string()),
+        other => Some(other.text()),
+    });
+    assert_eq!(words.collect::<Vec<_>>(), expected);
+    if target::is_kival() {
+        assert_eq!(client.call(&["CLIENT", "NO-TOUCH", "on"]), Value::ok());
+        assert_eq!(shown(&mut client, &own, "flags").unwrap(), "eT");
+    }
+    assert_eq!(client.call(&["RESET"]), Value::Simple("RESET".into()));
+    let flags = shown(&mut client, &own, "flags").unwrap();
+    assert!(flags == "N" || !target::is_kival(), "{flags}");
+}
