@@ -29,6 +29,7 @@ mod quarantine;
 mod readme;
 mod restart;
 mod scrub;
+mod server;
 mod slow;
 mod target;
 mod tools;

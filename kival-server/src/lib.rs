@@ -14,7 +14,7 @@
 //! | [`number`], [`glob`] | Redis's numbers and patterns |
 //! | [`hll`] | HyperLogLogs in Redis's bytes |
 //! | [`rdb`] | Redis's serialisation of values |
-//! | [`limits`], [`logging`] | descriptors, memory, logs |
+//! | [`limits`], [`process`], [`logging`] | descriptors, memory, logs |
 //! | [`tools`] | the offline tools: check, repair, inspect, restore |
 
 pub mod command;
@@ -26,6 +26,7 @@ pub mod limits;
 pub mod logging;
 pub mod net;
 pub mod number;
+pub mod process;
 pub mod rdb;
 pub mod resp;
 pub mod server;

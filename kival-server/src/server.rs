@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Loaded, OnCorruption};
 use crate::engine_task::cron::{compaction_policy, scrub_rate, sync_policy};
+use crate::engine_task::rates::Rates;
 use crate::engine_task::server_state::{Counters, Saves, ServerState};
 use crate::engine_task::slow::{Latencies, SlowLog};
 use crate::engine_task::store::Store;
@@ -89,6 +90,7 @@ impl Server {
             started_at: SystemTime::now(),
             port,
             counters: Counters::default(),
+            rates: Rates::new(Instant::now()),
             slow_log: SlowLog::default(),
             latencies: Latencies::default(),
             saves: Saves::default(),

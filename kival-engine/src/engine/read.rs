@@ -73,6 +73,15 @@ pub(super) fn access_clock(now_ms: u64) -> u32 {
     (now_ms / 1000) as u32 & 0xff_ffff
 }
 
+/// An access that seems to lie less than this far ahead, in seconds, was noted by a clock that was ahead.
+const CLOCK_SET_BACK: u32 = 24 * 60 * 60;
+
+/// Seconds from one access clock to a later one; 0 if the clock was set back in between.
+fn clock_between(access: u32, now: u32) -> u32 {
+    let passed = now.wrapping_sub(access) & 0xff_ffff;
+    if passed > 0xff_ffff - CLOCK_SET_BACK { 0 } else { passed }
+}
+
 /// The record that takes up all of `bytes`, if it is sound and the one that the keydir means.
 fn check<'a>(bytes: &'a [u8], namespace: u32, key: &[u8], sequence: u64) -> Result<Record<'a>, Damage> {
     let record = record::decode(bytes)?;
@@ -155,6 +164,12 @@ impl Engine {
             self.databases.spaces[db as usize].keydir.touch(key, clock);
         }
         Ok(Some(entry))
+    }
+
+    /// Seconds since a key was last read with [`Self::touch`] or set, modulo 194 days; `None` if that was
+    /// before the store was opened.
+    pub fn idle_seconds(&self, entry: &Entry) -> Option<u32> {
+        (entry.access != 0).then(|| clock_between(entry.access, access_clock(self.now_ms)))
     }
 
     /// The value of a key, given its entry, without waiting for the disk.
@@ -292,5 +307,19 @@ impl Engine {
         let entries = self.databases.spaces[db as usize].keydir.iter();
         let live = entries.filter(move |(_, entry)| entry.expiry == 0 || entry.expiry > now);
         live.filter(move |(key, entry)| self.is_certain(db, key, entry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_clock_goes_round_and_is_not_ahead_of_itself() {
+        assert_eq!(clock_between(5, 5), 0);
+        assert_eq!(clock_between(5, 65), 60);
+        assert_eq!(clock_between(0xff_fff0, 0x10), 0x20);
+        assert_eq!(clock_between(100, 90), 0, "set back by ten seconds");
+        assert_eq!(clock_between(0, 0xff_ffff - CLOCK_SET_BACK), 0xff_ffff - CLOCK_SET_BACK);
     }
 }

@@ -8,6 +8,7 @@ mod statistics;
 use super::persistence::last_save;
 use super::{Categories, Command, Context, Flags, Group, Outcome};
 use crate::engine_task::park::Parked;
+use crate::process::{Resident, resident_memory};
 use crate::resp::{Args, Reply};
 use std::fmt::{Display, Write};
 use std::fs::read_to_string;
@@ -142,6 +143,7 @@ fn server(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("configured_hz", ctx.server.config.hz);
     report.field("executable", path(std::env::current_exe().ok().as_deref()).unwrap_or_default());
     report.field("config_file", path(ctx.server.config_file.as_deref()).unwrap_or_default());
+    report.field("io_threads_active", 0);
 }
 
 fn clients(ctx: &mut Context<'_>, report: &mut Report) {
@@ -160,30 +162,30 @@ fn clients(ctx: &mut Context<'_>, report: &mut Report) {
 
 fn memory(ctx: &mut Context<'_>, report: &mut Report) {
     let engine = ctx.store.engine_ref().stats();
-    let status = read_to_string("/proc/self/status").unwrap_or_default();
-    if let Some(resident) = status_bytes(&status, "VmRSS") {
-        report.size("used_memory", resident);
-        report.size("used_memory_rss", resident);
-    }
-    if let Some(peak) = status_bytes(&status, "VmHWM") {
+    if let Some(Resident { now, peak }) = resident_memory() {
+        let dataset = engine.keydir_bytes + engine.cache_bytes;
+        let percent = |part: u64, whole: u64| format!("{:.2}%", part as f64 * 100.0 / whole.max(1) as f64);
+        report.size("used_memory", now);
+        report.size("used_memory_rss", now);
         report.size("used_memory_peak", peak);
+        report.field("used_memory_peak_perc", percent(now, peak));
+        report.field("used_memory_overhead", now.saturating_sub(dataset));
+        report.field("used_memory_dataset", dataset);
+        report.field("used_memory_dataset_perc", percent(dataset, now));
     }
     if let Some(total) = crate::limits::total_memory() {
         report.size("total_system_memory", total);
     }
     report.size("maxmemory", 0);
     report.field("maxmemory_policy", "noeviction");
+    // What the program uses is told by its resident pages: the two cannot differ.
+    report.field("mem_fragmentation_ratio", "1.00");
+    report.field("mem_fragmentation_bytes", 0);
+    report.field("mem_clients_slaves", 0);
     report.field("mem_allocator", "mimalloc");
     report.field("kival_keydir_bytes", engine.keydir_bytes);
     report.field("kival_cache_bytes", engine.cache_bytes);
     report.field("kival_cache_values", engine.cache_values);
-}
-
-/// A line of `/proc/self/status` such as `VmRSS:     5124 kB`, in bytes.
-fn status_bytes(status: &str, name: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    let kib: u64 = value.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
@@ -250,8 +252,13 @@ fn stats(ctx: &mut Context<'_>, report: &mut Report) {
     let (engine, counters) = (ctx.store.engine_ref().stats(), &ctx.server.counters);
     report.field("total_connections_received", counters.connections);
     report.field("total_commands_processed", counters.commands);
+    let [commands, bytes_in, bytes_out] = ctx.server.rates.a_second();
+    let kilobytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
+    report.field("instantaneous_ops_per_sec", commands);
     report.field("total_net_input_bytes", counters.bytes_in);
     report.field("total_net_output_bytes", counters.bytes_out);
+    report.field("instantaneous_input_kbps", kilobytes(bytes_in));
+    report.field("instantaneous_output_kbps", kilobytes(bytes_out));
     report.field("rejected_connections", counters.rejected);
     report.field("expired_keys", engine.expired);
     report.field("evicted_keys", 0);
@@ -291,6 +298,9 @@ fn cpu(_: &mut Context<'_>, report: &mut Report) {
         let seconds = |ticks: u64| format!("{:.6}", ticks as f64 / TICKS_A_SECOND as f64);
         report.field("used_cpu_sys", seconds(system));
         report.field("used_cpu_user", seconds(user));
+        // There is no fork.
+        report.field("used_cpu_sys_children", seconds(0));
+        report.field("used_cpu_user_children", seconds(0));
     }
 }
 
@@ -365,8 +375,6 @@ mod tests {
 
     #[test]
     fn the_files_of_the_system_are_understood() {
-        assert_eq!(status_bytes("Name:\tx\nVmRSS:\t    5 kB\n", "VmRSS"), Some(5120));
-        assert_eq!(status_bytes("VmRSSx:\t    5 kB\n", "VmRSS"), None);
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 250 75 0 0";
         assert_eq!(processor_ticks(stat), Some((250, 75)));
         assert_eq!(processor_ticks("7 (a) S 1"), None);

@@ -21,6 +21,7 @@ mod info;
 mod introspection;
 mod kival;
 mod lcs;
+mod memory;
 mod object;
 mod options;
 mod persistence;
@@ -58,6 +59,7 @@ const FAMILIES: &[&[Command]] = &[
     introspection::COMMANDS,
     kival::COMMANDS,
     lcs::COMMANDS,
+    memory::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
     pubsub::COMMANDS,

@@ -60,6 +60,12 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             ..SUBCOMMAND
         },
         Command {
+            name: "idletime",
+            handler: idletime,
+            summary: "Answers the seconds since a key was last read or set, or the server started.",
+            ..SUBCOMMAND
+        },
+        Command {
             name: "refcount",
             handler: refcount,
             summary: "Answers how many names a value has: 1.",
@@ -95,6 +101,12 @@ fn freq(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         Some(_) => Err(NO_FREQUENCY.into()),
         None => Ok(Reply::Null),
     }
+}
+
+fn idletime(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let Some(entry) = look(ctx, &args[2])? else { return Ok(Reply::Null) };
+    let idle = ctx.store.engine_ref().idle_seconds(&entry).map(i64::from);
+    Ok(Reply::Integer(idle.unwrap_or_else(|| ctx.server.started.elapsed().as_secs() as i64)))
 }
 
 fn refcount(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {

@@ -3,11 +3,12 @@
 use super::introspection::help;
 use super::options::{SYNTAX_ERROR, integer, is_word};
 use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, Wait, WaitFor, redact};
+use crate::engine_task::rates::Rates;
 use crate::engine_task::server_state::Counters;
 use crate::glob::{Case, matches};
 use crate::number::{parse_f64, parse_i64};
 use crate::resp::{Args, ErrorReply, Reply};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 const NO_SHUTDOWN: &str = "ERR No shutdown in progress.";
 pub(super) const COMPACTING: &str = "ERR Background append only file rewriting already in progress";
@@ -209,6 +210,7 @@ fn config_rewrite(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
 fn config_resetstat(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
     ctx.server.counters = Counters { most_clients: ctx.clients.connected, ..Counters::default() };
     (ctx.store.hits, ctx.store.misses) = (0, 0);
+    ctx.server.rates = Rates::new(Instant::now());
     ctx.store.engine().reset_counters();
     Ok(Reply::Ok)
 }

@@ -19,6 +19,9 @@ impl EngineTask {
     /// One beat of the clock, `hz` times a second.
     pub(super) fn cron(&mut self) {
         self.expire();
+        let counters = &self.server.counters;
+        let counted = [counters.commands, counters.bytes_in, counters.bytes_out];
+        self.server.rates.measure(Instant::now(), counted);
         self.check_output_limits();
         self.close_idle();
         self.watch_memory();

@@ -10,7 +10,7 @@
 //! | `run.rs` | one command: gates, handler, reply |
 //! | `deliver.rs` | replies: what they depend on, limits on what waits |
 //! | `meter.rs`, `statistics.rs`, `slow.rs` | what commands cost, and which were slow |
-//! | `cron.rs` | what happens by the clock |
+//! | `cron.rs`, `rates.rs` | what happens by the clock, and how fast counters rise |
 //! | `park.rs`, `pause.rs` | commands that wait |
 //! | `channels.rs`, `messages.rs` | who listens to messages, and their way out |
 //! | `store.rs` | the engine as handlers see it |
@@ -25,6 +25,7 @@ mod messages;
 mod meter;
 pub mod park;
 pub mod pause;
+pub mod rates;
 mod run;
 pub mod server_state;
 pub mod session;

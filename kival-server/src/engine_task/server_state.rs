@@ -1,6 +1,7 @@
 //! The server as handlers see it: configuration, counters, what was asked of the loop.
 
 use super::pause::Pause;
+use super::rates::Rates;
 use super::slow::{Latencies, SlowLog};
 use super::statistics::Statistics;
 use crate::config::Config;
@@ -26,6 +27,8 @@ pub struct ServerState {
     pub port: u16,
     /// Counters.
     pub counters: Counters,
+    /// How fast some of them rise.
+    pub rates: Rates,
     /// Commands that were slow.
     pub slow_log: SlowLog,
     /// Events that took too long.

@@ -1,0 +1,161 @@
+//! What the server tells of itself: ROLE, MEMORY, OBJECT IDLETIME and the fields of INFO that clients and exporters
+//! read.
+
+use kival_test_support::{Client, Launch, Value, eventually};
+
+use crate::target;
+
+/// Fields that some known reader wants as a number: redis-cli `--stat`, redis_exporter, RedisInsight.
+const NUMBERS: &[(&str, &[&str])] = &[
+    ("server", &["process_id", "tcp_port", "uptime_in_seconds", "hz", "io_threads_active"]),
+    ("clients", &["connected_clients", "blocked_clients", "maxclients", "tracking_clients"]),
+    (
+        "memory",
+        &[
+            "used_memory",
+            "used_memory_rss",
+            "used_memory_peak",
+            "used_memory_overhead",
+            "used_memory_dataset",
+            "total_system_memory",
+            "maxmemory",
+            "mem_fragmentation_ratio",
+            "mem_fragmentation_bytes",
+            "mem_clients_slaves",
+        ],
+    ),
+    (
+        "persistence",
+        &["loading", "rdb_changes_since_last_save", "rdb_last_save_time", "aof_enabled", "aof_current_size"],
+    ),
+    (
+        "stats",
+        &[
+            "total_connections_received",
+            "total_commands_processed",
+            "instantaneous_ops_per_sec",
+            "instantaneous_input_kbps",
+            "instantaneous_output_kbps",
+            "total_net_input_bytes",
+            "total_net_output_bytes",
+            "rejected_connections",
+            "expired_keys",
+            "evicted_keys",
+            "keyspace_hits",
+            "keyspace_misses",
+            "total_error_replies",
+        ],
+    ),
+    ("replication", &["connected_slaves", "master_repl_offset", "second_repl_offset"]),
+    ("cpu", &["used_cpu_sys", "used_cpu_user", "used_cpu_sys_children", "used_cpu_user_children"]),
+    ("cluster", &["cluster_enabled"]),
+];
+
+#[test]
+fn readers_of_info_find_their_numbers() {
+    let server = target::start(&[]);
+    let mut client = server.client();
+    for (section, fields) in NUMBERS {
+        for field in *fields {
+            let value = client.info(section, field).unwrap_or_else(|| panic!("{section}: no {field}"));
+            assert!(value.parse::<f64>().is_ok(), "{field}:{value}");
+        }
+    }
+}
+
+#[test]
+fn the_rate_of_commands_rises_with_them() {
+    let server = target::start(&[]);
+    let mut client = server.client();
+    eventually("commands have a rate", || {
+        for _ in 0..100 {
+            client.call(&["PING"]);
+        }
+        let rate = |client: &mut Client, field| client.info("stats", field);
+        let ops: u64 = rate(&mut client, "instantaneous_ops_per_sec")?.parse().ok()?;
+        let input: f64 = rate(&mut client, "instantaneous_input_kbps")?.parse().ok()?;
+        let output: f64 = rate(&mut client, "instantaneous_output_kbps")?.parse().ok()?;
+        (ops > 0 && input > 0.0 && output > 0.0).then_some(())
+    });
+}
+
+#[test]
+fn memory_and_role_answer_as_those_of_redis() {
+    let Some(redis) = Launch::redis(&["--appendonly", "no"]) else { return };
+    let (redis, server) = (redis.start(), target::start(&[]));
+    let (mut left, mut right) = (server.client(), redis.client());
+    let requests: &[&[&str]] = &[
+        &["ROLE"],
+        &["ROLE", "x"],
+        &["SET", "k", "v"],
+        &["MEMORY"],
+        &["MEMORY", "NOSUCH"],
+        &["MEMORY", "USAGE"],
+        &["MEMORY", "USAGE", "nokey"],
+        &["MEMORY", "USAGE", "nokey", "SAMPLES", "5"],
+        &["MEMORY", "USAGE", "nokey", "SAMPLES", "x"],
+        &["MEMORY", "USAGE", "k", "SAMPLES"],
+        &["MEMORY", "USAGE", "k", "SAMPLES", "-1"],
+        &["MEMORY", "USAGE", "k", "SAMPLES", "x"],
+        &["MEMORY", "USAGE", "k", "OTHER", "5"],
+        &["MEMORY", "STATS", "x"],
+        &["OBJECT", "IDLETIME", "nokey"],
+        &["OBJECT", "IDLETIME"],
+    ];
+    for request in requests {
+        assert_eq!(left.call(request), right.call(request), "{request:?}");
+    }
+}
+
+#[test]
+fn a_key_takes_its_entry_in_the_keydir_and_its_value() {
+    if !target::is_kival() {
+        return;
+    }
+    let server = target::start(&[]);
+    let mut client = server.client();
+    client.call(&["SET", "k", &"v".repeat(100)]);
+    assert_eq!(client.call(&["MEMORY", "USAGE", "k", "SAMPLES", "0"]), Value::Int(8 + 24 + 8 + 100));
+    client.call(&["SET", "eight678", "", "EX", "1000"]);
+    assert_eq!(client.call(&["MEMORY", "USAGE", "eight678"]), Value::Int(8 + 24 + 8 + 8));
+    client.call(&["EXPIRE", "k", "1000"]);
+    assert_eq!(client.call(&["MEMORY", "USAGE", "k"]), Value::Int(8 + 24 + 8 + 16 + 8 + 100));
+}
+
+#[test]
+fn the_memory_of_the_store_is_told_by_name() {
+    let server = target::start(&[]);
+    let mut client = server.client();
+    client.call(&["MSET", "a", "1", "b", "2"]);
+    let stats = client.call(&["MEMORY", "STATS"]);
+    let items = stats.items().expect("names and values");
+    let number = |name: &str| {
+        let at = items.iter().position(|item| item.text() == name).unwrap_or_else(|| panic!("no {name}"));
+        items[at + 1].int().expect("a number")
+    };
+    assert_eq!(number("keys.count"), 2);
+    for name in ["peak.allocated", "total.allocated", "dataset.bytes", "keys.bytes-per-key"] {
+        assert!(number(name) > 0, "{name}");
+    }
+    assert!(number("peak.allocated") >= number("total.allocated"));
+    assert!(client.call(&["MEMORY", "HELP"]).items().is_some());
+}
+
+#[test]
+fn idle_time_counts_from_the_last_use_or_the_start() {
+    let mut server = target::start(&[]);
+    let mut client = server.client();
+    client.call(&["SET", "k", "v"]);
+    let idle = |client: &mut Client| client.call(&["OBJECT", "IDLETIME", "k"]).int().expect("seconds");
+    let uptime = |client: &mut Client| {
+        client.info("server", "uptime_in_seconds").expect("a field").parse::<i64>().expect("seconds")
+    };
+    let set = idle(&mut client);
+    // A second may begin between the two.
+    assert!((0..=uptime(&mut client) + 1).contains(&set), "{set}");
+    server.terminate();
+    server.restart();
+    let mut client = server.client();
+    let started = idle(&mut client);
+    assert!((0..=uptime(&mut client) + 1).contains(&started), "{started}");
+}
