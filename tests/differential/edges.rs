@@ -1,5 +1,8 @@
 //! Values at which commands tend to go wrong. What may not be among them is said in `generate`.
 
+/// The size of a big value, in bytes.
+pub(super) const BIG: usize = 100_000;
+
 /// The databases that commands run in. `SELECT` and friends are also given others, and invalid ones.
 pub(super) const DBS: [&str; 5] = ["0", "1", "2", "3", "15"];
 /// No database has such a number.

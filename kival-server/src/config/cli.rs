@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 
 use super::error::ConfigError;
 use super::row::{Heading, Kind, Setting};
-use super::settings::SETTINGS;
+use super::settings::settings;
 
 const FILE: &str = "FILE";
 const AFTER_HELP: &str = "Sizes in bytes take the units b, k, kb, m, mb, g, gb, in any case: \
@@ -33,7 +33,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandL
     let matches = command().try_get_matches_from(join_lists(args)).map_err(ConfigError::Usage)?;
     let file = matches.get_one::<PathBuf>(FILE).cloned();
     let mut values = Vec::new();
-    for setting in SETTINGS {
+    for setting in settings() {
         for value in matches.get_many::<OsString>(setting.name).into_iter().flatten() {
             values.push((setting, vec![value.as_bytes().to_vec()]));
         }
@@ -53,9 +53,9 @@ pub(super) fn command() -> Command {
         .after_help(AFTER_HELP)
         .arg(file)
         .args(
-            Heading::ALL.iter().flat_map(|heading| {
-                SETTINGS.iter().filter(|setting| setting.heading == *heading).map(option)
-            }),
+            Heading::ALL
+                .iter()
+                .flat_map(|heading| settings().filter(|setting| setting.heading == *heading).map(option)),
         )
 }
 
@@ -108,5 +108,5 @@ fn join_lists(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
 
 fn names_a_list(arg: &OsStr) -> bool {
     let name = arg.as_bytes().strip_prefix(b"--");
-    SETTINGS.iter().any(|setting| setting.is_list() && name == Some(setting.name.as_bytes()))
+    settings().any(|setting| setting.is_list() && name == Some(setting.name.as_bytes()))
 }

@@ -10,14 +10,14 @@ use super::error::ValueFault;
 use super::events::NotifyEvents;
 use super::lists::{BindAddress, OutputLimits};
 use super::row::Setting;
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::source::{Source, Sources};
 use super::values::{AppendFsync, DebugCommand, LogFormat, LogLevel, OnCorruption, Secret};
 
 /// What Redis brings `hz` into, whatever was asked for.
 const HZ_RANGE: (u32, u32) = (1, 500);
 
-/// Every setting's value. The defaults, ranges and meanings stand in [`SETTINGS`].
+/// Every setting's value. The defaults, ranges and meanings stand in [`settings`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// TCP port to listen on; 0 for one that the system chooses.
@@ -116,7 +116,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let mut config = Self::unset();
-        for setting in SETTINGS {
+        for setting in settings() {
             setting.set(&mut config, &[setting.default.as_bytes()]).expect("a test sets every default");
         }
         config

@@ -12,7 +12,7 @@ use super::error::ConfigError;
 use super::fields::Config;
 use super::nearest::nearest;
 use super::row::Setting;
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::source::{Place, Source};
 use super::words;
 
@@ -89,7 +89,7 @@ impl Reader<'_> {
 fn unknown(at: Place, name: &[u8]) -> ConfigError {
     let name = String::from_utf8_lossy(name);
     let name: String = name.chars().filter(|c| !c.is_control()).take(SHOWN_NAME).collect();
-    let names = SETTINGS.iter().map(|setting| setting.name).chain([INCLUDE]);
+    let names = settings().map(|setting| setting.name).chain([INCLUDE]);
     let nearest = nearest(&name.to_lowercase(), names);
     ConfigError::Unknown { at, name, nearest }
 }
@@ -198,14 +198,14 @@ mod tests {
 
         #[test]
         fn no_value_makes_a_setting_panic(
-            index in 0..SETTINGS.len(),
+            index in 0..settings().count(),
             value in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..40),
                 "[-+]?[0-9]{0,20}(b|kb|mb|gb|x| )?".prop_map(String::into_bytes),
                 "(normal|slave|pubsub|x)( [0-9kmb]{0,5}){0,4}".prop_map(String::into_bytes),
             ],
         ) {
-            let line = [SETTINGS[index].name.as_bytes(), b" ", &value].concat();
+            let line = [settings().nth(index).expect("it is in range").name.as_bytes(), b" ", &value].concat();
             let _ = read_text(&line);
         }
     }

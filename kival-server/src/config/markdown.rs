@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::row::{Change, Heading, Setting};
-use super::settings::SETTINGS;
+use super::settings::settings;
 
 /// One Markdown table of all settings, ordered by heading, ending with a line feed.
 pub fn markdown_table() -> String {
@@ -11,7 +11,7 @@ pub fn markdown_table() -> String {
         String::from("| setting | values | default | changes | meaning |\n| --- | --- | --- | --- | --- |\n");
     for heading in Heading::ALL {
         writeln!(table, "| **{}** | | | | |", heading.title()).expect("a String takes all that is written");
-        for setting in SETTINGS.iter().filter(|setting| setting.heading == *heading) {
+        for setting in settings().filter(|setting| setting.heading == *heading) {
             table.push_str(&row(setting));
         }
     }

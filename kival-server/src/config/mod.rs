@@ -1,6 +1,6 @@
 //! Configuration: what can be set, where the values come from, and how they change.
 //!
-//! One table, [`SETTINGS`], says all there is to say of a setting; everything else reads it:
+//! One table, [`settings`], says all there is to say of a setting; everything else reads it:
 //!
 //! | file | lives there |
 //! | --- | --- |
@@ -49,7 +49,7 @@ pub use lists::{BindAddress, OutputLimit, OutputLimits};
 pub use markdown::markdown_table;
 pub use row::{Change, Heading, Kind, Setting};
 pub use runtime::{Changed, Refusal, SetError};
-pub use settings::SETTINGS;
+pub use settings::settings;
 pub use source::{Place, Source, Sources};
 pub use values::{AppendFsync, DebugCommand, LogFormat, LogLevel, OnCorruption, Secret};
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::fields::Config;
 use super::file;
 use super::row::{Change, Setting};
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::source::Source;
 use super::words;
 
@@ -88,8 +88,7 @@ impl Config {
         let mut given = Config::default();
         file::read(&mut given, path).map_err(io::Error::other)?;
         let _ = given.sanitize();
-        let missing = SETTINGS
-            .iter()
+        let missing = settings()
             .filter(|setting| setting.change != Change::Never && setting.get(&given) != setting.get(self));
         Ok(missing.collect())
     }
@@ -157,7 +156,7 @@ mod tests {
         config.rewrite(&path).unwrap();
         let mut again = Config::default();
         file::read(&mut again, &path).unwrap();
-        for setting in SETTINGS {
+        for setting in settings() {
             assert_eq!(setting.get(&again), setting.get(&config), "{}", setting.name);
         }
         let text = fs::read_to_string(&path).unwrap();

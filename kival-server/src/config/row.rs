@@ -12,7 +12,7 @@ use super::events::NotifyEvents;
 use super::fields::Config;
 use super::lists::{BindAddress, OutputLimits};
 use super::parse;
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::values::Secret;
 
 /// One setting: all that the command line, the files, CONFIG and the documentation need to know of it.
@@ -137,7 +137,7 @@ pub enum Kind {
 impl Setting {
     /// The setting of this name, in any case.
     pub fn find(name: &[u8]) -> Option<&'static Self> {
-        SETTINGS.iter().find(|setting| name.eq_ignore_ascii_case(setting.name.as_bytes()))
+        settings().find(|setting| name.eq_ignore_ascii_case(setting.name.as_bytes()))
     }
 
     /// Whether the setting takes several words, one after the other.

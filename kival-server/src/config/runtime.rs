@@ -4,7 +4,7 @@
 use super::error::ValueFault;
 use super::fields::Config;
 use super::row::{Change, Setting};
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::source::Source;
 
 /// The settings whose values a CONFIG SET changed.
@@ -75,8 +75,7 @@ impl Config {
         matches: impl Fn(&[u8], &[u8]) -> bool,
     ) -> Vec<(&'static str, Vec<u8>)> {
         let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.as_ref().to_ascii_lowercase()).collect();
-        SETTINGS
-            .iter()
+        settings()
             .filter(|setting| patterns.iter().any(|pattern| matches(pattern, setting.name.as_bytes())))
             .map(|setting| (setting.name, setting.get(self)))
             .collect()

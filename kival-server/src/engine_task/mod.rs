@@ -7,11 +7,12 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `mod.rs` | the loop and its turn |
+//! | `connections.rs` | what connections say, and their backlogs |
 //! | `run.rs` | one command: gates, handler, reply |
 //! | `deliver.rs` | replies: what they depend on, limits on what waits |
 //! | `meter.rs`, `statistics.rs`, `slow.rs` | what commands cost, and which were slow |
 //! | `cron.rs`, `rates.rs` | what happens by the clock, and how fast counters rise |
-//! | `park.rs`, `pause.rs` | commands that wait |
+//! | `park.rs`, `pause.rs`, `waits.rs` | commands that wait |
 //! | `channels.rs`, `messages.rs` | who listens to messages, and their way out |
 //! | `store.rs` | the engine as handlers see it |
 //! | `transaction.rs`, `watch.rs` | MULTI to EXEC, and what WATCH sees |
@@ -19,6 +20,7 @@
 //! | `session.rs`, `server_state.rs` | clients and server as handlers see them |
 
 pub mod channels;
+mod connections;
 pub mod cron;
 mod deliver;
 mod messages;
@@ -33,18 +35,18 @@ pub mod slow;
 pub mod statistics;
 pub mod store;
 pub mod transaction;
+mod waits;
 mod warm;
 pub mod watch;
 
 use crate::config::AppendFsync;
 use crate::net::outbox::Outbox;
 use crate::net::shared::Shared;
-use crate::resp::{Batch, ErrorReply, Output, Reply};
+use crate::resp::{Batch, ErrorReply, Output};
 use deliver::Waiting;
-use kival_engine::ReadError;
 use park::{Parked, ReadResult};
 use server_state::ServerState;
-use session::{Clients, Manner, Session, Standing};
+use session::{Clients, Standing};
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -320,223 +322,6 @@ impl EngineTask {
         }
     }
 
-    fn connect(&mut self, addr: SocketAddr, laddr: SocketAddr, outbox: Outbox) -> ClientKey {
-        let id = self.next_id;
-        self.next_id += 1;
-        let now = Instant::now();
-        let session = Session {
-            id,
-            addr,
-            laddr,
-            db: 0,
-            protocol: crate::resp::Protocol::Resp2,
-            authenticated: self.server.config.requirepass.is_empty(),
-            durability: None,
-            name: Vec::new(),
-            lib_name: Vec::new(),
-            lib_ver: Vec::new(),
-            since: now,
-            active: now,
-            last_command: None,
-            query_bytes: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            closing: false,
-            manner: Manner::default(),
-            outbox,
-            parked: None,
-            backlog: VecDeque::new(),
-            last_word: None,
-            input_ended: false,
-            transaction: None,
-            watched: Vec::new(),
-            held: VecDeque::new(),
-            held_bytes: 0,
-            subscriptions: None,
-            pushed: None,
-            over_soft_limit: None,
-        };
-        let slot = self.clients.insert(Box::new(session));
-        let counters = &mut self.server.counters;
-        counters.connections += 1;
-        counters.most_clients = counters.most_clients.max(self.clients.connected);
-        ClientKey { slot, id }
-    }
-
-    fn is_here(&self, client: ClientKey) -> bool {
-        self.clients.get(client.slot).is_some_and(|session| session.id == client.id)
-    }
-
-    fn forget(&mut self, client: ClientKey) {
-        if self.is_here(client)
-            && let Some(mut gone) = self.clients.remove(client.slot)
-        {
-            self.unwatch(&mut gone);
-            if let Some(own) = &gone.subscriptions {
-                self.store.channels.forget(client, own);
-            }
-            self.server.durability_changed |= gone.durability.is_some();
-        }
-    }
-
-    /// Runs a batch, or puts it behind what its connection waits for.
-    fn take_batch(&mut self, client: ClientKey, batch: Batch) {
-        if !self.is_here(client) {
-            return;
-        }
-        let Some(mut session) = self.clients.take(client.slot) else { return };
-        let bytes = batch.buffer_len();
-        session.bytes_in += bytes as u64;
-        self.server.counters.bytes_in += bytes as u64;
-        if session.parked.is_some() || !session.backlog.is_empty() {
-            session.query_bytes += bytes;
-            session.backlog.push_back((batch, 0));
-        } else {
-            self.run_batch(&mut session, client, batch, 0);
-        }
-        self.clients.put_back(client.slot, session);
-    }
-
-    /// Goes on with the backlog of a client that is not parked any more.
-    fn resume(&mut self, client: ClientKey) {
-        if !self.is_here(client) {
-            return;
-        }
-        let Some(mut session) = self.clients.take(client.slot) else { return };
-        // One batch at a time: the others of this turn want to run too.
-        if session.parked.is_none()
-            && let Some((batch, from)) = session.backlog.pop_front()
-        {
-            session.query_bytes = session.query_bytes.saturating_sub(batch.buffer_len());
-            self.run_batch(&mut session, client, batch, from);
-            let blocked = session.parked.is_some();
-            if !session.backlog.is_empty() && !blocked && !self.ready.contains(&client) {
-                self.ready.push_back(client);
-            }
-        }
-        let last_word = if session.is_idle() { session.last_word.take() } else { None };
-        self.clients.put_back(client.slot, session);
-        if let Some(error) = last_word {
-            self.break_off(client, error);
-        }
-    }
-
-    fn values_read(&mut self, client: ClientKey, result: ReadResult) {
-        if !self.is_here(client) {
-            return;
-        }
-        if let Some(session) = self.clients.get_mut(client.slot) {
-            session.parked = None;
-        }
-        match result {
-            Ok(values) => values.into_iter().for_each(|value| self.store.engine().pin(value)),
-            Err(error) => return self.answer_unreadable(client, &error),
-        }
-        // With its values pinned it runs now, before anything can drive them out.
-        self.resume(client);
-        self.store.engine().unpin();
-    }
-
-    /// Answers a parked command whose value the disk does not give, and goes on behind it.
-    fn answer_unreadable(&mut self, client: ClientKey, error: &ReadError) {
-        let Some(mut session) = self.clients.take(client.slot) else { return };
-        if let Some((batch, next)) = session.backlog.front_mut() {
-            *next += 1;
-            let done = *next >= batch.len();
-            let mut output = Output::new();
-            let before = session.standing();
-            // If it was EXEC, its transaction ends with the error.
-            session.transaction = None;
-            self.unwatch(&mut session);
-            let reply = Reply::Error(self.refuse_read(error));
-            let replies = session.answer(&reply, &mut output);
-            if done {
-                session.finish_waiting_batch();
-            }
-            let batches = u32::from(done);
-            self.turn.push(TurnReply::free(client.slot, output, replies, batches, before));
-        }
-        self.clients.put_back(client.slot, session);
-        self.ready.push_back(client);
-    }
-
-    /// A client sends no more. One that waits for time or replicas alone would wait unheard, so it goes.
-    fn input_ended(&mut self, client: ClientKey) {
-        let Some(session) = self.clients.get_mut(client.slot).filter(|session| session.id == client.id)
-        else {
-            return;
-        };
-        session.input_ended = true;
-        if matches!(session.parked, Some(Parked::Waiting(_) | Parked::Paused)) {
-            session.closing = true;
-            session.outbox.close();
-        }
-    }
-
-    /// Whether a client waits for the log to be on disk.
-    fn waits_for_log(&self) -> bool {
-        let waits = |client: &ClientKey| {
-            let parked = self.clients.get(client.slot).and_then(|session| session.parked.as_ref());
-            matches!(parked, Some(Parked::Waiting(wait)) if wait.until.is_for_log())
-        };
-        self.waits.iter().any(waits)
-    }
-
-    /// Sends the protocol's error behind the replies so far, and closes.
-    fn break_off(&mut self, client: ClientKey, error: Option<ErrorReply>) {
-        if !self.is_here(client) {
-            return;
-        }
-        let Some(mut session) = self.clients.take(client.slot) else { return };
-        if !session.is_idle() {
-            session.last_word = Some(error);
-            self.clients.put_back(client.slot, session);
-            return;
-        }
-        session.closing = true;
-        let mut output = Output::new();
-        if let Some(error) = error {
-            self.count_error(&error);
-            session.answer(&Reply::Error(error), &mut output);
-        }
-        let before = session.standing();
-        self.turn.push(TurnReply::free(client.slot, output, 0, 0, before));
-        self.clients.put_back(client.slot, session);
-    }
-
-    /// Ends waits whose time or sequence has come.
-    fn end_waits(&mut self) {
-        if self.waits.is_empty() {
-            return;
-        }
-        let now = self.store.now();
-        let engine = self.store.engine();
-        // Numbers above the last that counts were taken back: there is nothing to wait for.
-        let whole = engine.durable_sequence() >= engine.last_sequence();
-        let durable = if whole { u64::MAX } else { engine.durable_sequence() };
-        let poisoned = engine.poisoned().map(|cause| Reply::error(run::misconf(&cause)));
-        for client in std::mem::take(&mut self.waits) {
-            let session = self.clients.get_mut(client.slot).filter(|session| session.id == client.id);
-            let Some(session) = session else { continue };
-            let Some(Parked::Waiting(wait)) = &session.parked else { continue };
-            let over = park::wait_over(wait, durable, now, self.store.engine_ref().backups());
-            let hopeless = if wait.until.is_for_log() { poisoned.clone() } else { None };
-            match over.or(hopeless) {
-                Some(reply) => {
-                    session.parked = None;
-                    let mut output = Output::new();
-                    let replies = session.answer(&reply, &mut output);
-                    let batches = u32::from(session.finish_waiting_batch());
-                    let before = session.standing();
-                    self.turn.push(TurnReply::free(client.slot, output, replies, batches, before));
-                    self.ready.push_back(client);
-                }
-                None => self.waits.push(client),
-            }
-        }
-        self.end_turn();
-    }
-
     /// Begins to end the server: no new connections, what is in flight is answered.
     fn begin_drain(&mut self) {
         tracing::info!("shutting down: answering what is in flight");
@@ -562,33 +347,5 @@ impl EngineTask {
             session.outbox.close();
         }
         self.store
-    }
-}
-
-impl Session {
-    /// Whether nothing of it waits to be run.
-    fn is_idle(&self) -> bool {
-        self.parked.is_none() && self.backlog.is_empty()
-    }
-
-    /// Writes the reply of the command that has just run, unless the client wants none; gives the number of
-    /// replies written.
-    pub(super) fn answer(&mut self, reply: &Reply, output: &mut Output) -> usize {
-        let sent = self.manner.replies.are_sent();
-        if sent {
-            crate::resp::encode(reply, self.protocol, output);
-        } else {
-            self.manner.replies = self.manner.replies.behind();
-        }
-        usize::from(sent)
-    }
-
-    /// Takes the batch whose last command was the waiting one off the backlog; `true` if it was done.
-    fn finish_waiting_batch(&mut self) -> bool {
-        let done = self.backlog.front().is_some_and(|(batch, next)| *next >= batch.len());
-        if done && let Some((batch, _)) = self.backlog.pop_front() {
-            self.query_bytes = self.query_bytes.saturating_sub(batch.buffer_len());
-        }
-        done
     }
 }
