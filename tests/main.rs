@@ -25,6 +25,7 @@ mod inside;
 mod limits;
 mod linearizable;
 mod messages;
+mod monitor;
 mod quarantine;
 mod readme;
 mod restart;

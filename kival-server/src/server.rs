@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Loaded, OnCorruption};
 use crate::engine_task::cron::{compaction_policy, scrub_rate, sync_policy};
+use crate::engine_task::monitor::Monitors;
 use crate::engine_task::rates::Rates;
 use crate::engine_task::server_state::{Counters, Saves, ServerState};
 use crate::engine_task::slow::{Latencies, SlowLog};
@@ -93,6 +94,7 @@ impl Server {
             rates: Rates::new(Instant::now()),
             slow_log: SlowLog::default(),
             latencies: Latencies::default(),
+            monitors: Monitors::default(),
             saves: Saves::default(),
             pause: None,
             unblocked: false,

@@ -234,6 +234,7 @@ fn line(session: &Session) -> String {
     let listens = session.subscriptions.is_some();
     let manner = session.manner;
     let all = [
+        (session.monitors, 'O'),
         (listens, 'P'),
         (queued.is_some(), 'x'),
         (waits, 'b'),
@@ -311,6 +312,7 @@ mod tests {
             held: VecDeque::new(),
             held_bytes: 0,
             subscriptions: None,
+            monitors: false,
             pushed: None,
             over_soft_limit: None,
         }

@@ -3,7 +3,8 @@
 
 use super::options::{SYNTAX_ERROR, database, is_word};
 use super::{
-    Abort, Categories, Command, Context, Flags, Group, Outcome, client, info, pubsub, redact, transaction,
+    Abort, Categories, Command, Context, Flags, Group, Outcome, client, info, monitor, pubsub, redact,
+    transaction,
 };
 use crate::number::parse_i64;
 use crate::resp::{Args, Protocol, Reply};
@@ -116,6 +117,7 @@ fn reset(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
     ctx.server.durability_changed |= ctx.session.durability.is_some();
     transaction::abandon(ctx);
     pubsub::forget(ctx);
+    monitor::end(ctx);
     ctx.session.reset(authenticated);
     Ok(Reply::status("RESET"))
 }

@@ -22,6 +22,7 @@ mod introspection;
 mod kival;
 mod lcs;
 mod memory;
+mod monitor;
 mod object;
 mod options;
 mod persistence;
@@ -60,6 +61,7 @@ const FAMILIES: &[&[Command]] = &[
     kival::COMMANDS,
     lcs::COMMANDS,
     memory::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
     pubsub::COMMANDS,

@@ -122,6 +122,11 @@ macro_rules! bit_set {
                 self.0 & other.0 == other.0
             }
 
+            /// Whether any of `others` is in it.
+            pub const fn has_any(self, others: $name) -> bool {
+                self.0 & others.0 != 0
+            }
+
             /// The names that Redis gives its members.
             pub fn names(self) -> impl Iterator<Item = &'static str> {
                 [$(($name::$bit, $text)),*].into_iter().filter(move |(bit, _)| self.has(*bit)).map(|(_, text)| text)

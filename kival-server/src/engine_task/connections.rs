@@ -45,6 +45,7 @@ impl EngineTask {
             held: VecDeque::new(),
             held_bytes: 0,
             subscriptions: None,
+            monitors: false,
             pushed: None,
             over_soft_limit: None,
         };
@@ -66,6 +67,9 @@ impl EngineTask {
             self.unwatch(&mut gone);
             if let Some(own) = &gone.subscriptions {
                 self.store.channels.forget(client, own);
+            }
+            if gone.monitors {
+                self.server.monitors.remove(client);
             }
             self.server.durability_changed |= gone.durability.is_some();
         }

@@ -62,8 +62,8 @@ impl EngineTask {
         }
         for session in self.clients.iter() {
             let idle = session.active.elapsed() > timeout && session.has_nothing_waiting();
-            // Who listens to messages has nothing to say.
-            if idle && session.subscriptions.is_none() {
+            // Who listens has nothing to say.
+            if idle && session.subscriptions.is_none() && !session.monitors {
                 session.outbox.close();
             }
         }

@@ -86,7 +86,7 @@ impl EngineTask {
             }
             session.held_bytes += output.len();
             session.held.push_back(Held { depends, output, replies, batches });
-            if session.subscriptions.is_some() {
+            if session.listens() {
                 self.limit_output(slot);
             }
         }
@@ -189,7 +189,7 @@ impl EngineTask {
     fn limit_output(&mut self, slot: usize) {
         let limits = self.server.config.client_output_buffer_limit;
         let Some(session) = self.clients.get_mut(slot) else { return };
-        let limit = if session.subscriptions.is_some() { limits.pubsub } else { limits.normal };
+        let limit = if session.listens() { limits.pubsub } else { limits.normal };
         let unsent = session.outbox.unsent() + session.held_bytes;
         if session.is_over(limit, unsent) {
             tracing::warn!(client = session.id, addr = %session.addr, unsent,
@@ -225,6 +225,11 @@ impl EngineTask {
 }
 
 impl Session {
+    /// Whether it is sent what it has not asked for one by one.
+    fn listens(&self) -> bool {
+        self.subscriptions.is_some() || self.monitors
+    }
+
     /// Whether `unsent` bytes are over the hard limit, or over the soft one for too long.
     fn is_over(&mut self, limit: OutputLimit, unsent: usize) -> bool {
         let unsent = unsent as u64;

@@ -12,14 +12,18 @@ use crate::resp::{Output, Protocol, Reply, Sink, encode};
 use bytes::{Bytes, BytesMut};
 
 /// A message's bytes, made when they are first wanted.
-struct Encoded<'a> {
+pub(super) struct Encoded<'a> {
     push: &'a Reply,
     resp2: Option<Bytes>,
     resp3: Option<Bytes>,
 }
 
-impl Encoded<'_> {
-    fn bytes(&mut self, protocol: Protocol) -> &Bytes {
+impl<'a> Encoded<'a> {
+    pub(super) fn new(push: &'a Reply) -> Encoded<'a> {
+        Encoded { push, resp2: None, resp3: None }
+    }
+
+    pub(super) fn bytes(&mut self, protocol: Protocol) -> &Bytes {
         let bytes = match protocol {
             Protocol::Resp2 => &mut self.resp2,
             Protocol::Resp3 => &mut self.resp3,
@@ -37,7 +41,7 @@ impl EngineTask {
     pub(super) fn deliver(&mut self, client: ClientKey, session: &Session, output: &mut Output) {
         let depends = self.store.engine_ref().last_sequence();
         for Outgoing { push, to, .. } in std::mem::take(&mut self.store.channels.outgoing) {
-            let mut encoded = Encoded { push: &push, resp2: None, resp3: None };
+            let mut encoded = Encoded::new(&push);
             for receiver in to {
                 if receiver == client {
                     self.store.depend_on_all();
@@ -53,12 +57,12 @@ impl EngineTask {
     pub(super) fn deliver_to_others(&mut self) {
         let depends = self.store.engine_ref().last_sequence();
         for Outgoing { push, to, .. } in std::mem::take(&mut self.store.channels.outgoing) {
-            let mut encoded = Encoded { push: &push, resp2: None, resp3: None };
+            let mut encoded = Encoded::new(&push);
             to.into_iter().for_each(|receiver| self.deliver_to(receiver, depends, &mut encoded));
         }
     }
 
-    fn deliver_to(&mut self, receiver: ClientKey, depends: u64, message: &mut Encoded<'_>) {
+    pub(super) fn deliver_to(&mut self, receiver: ClientKey, depends: u64, message: &mut Encoded<'_>) {
         let server_policy = self.server.config.appendfsync;
         let session = self.clients.get_mut(receiver.slot).filter(|session| session.id == receiver.id);
         let Some(session) = session.filter(|session| !session.closing) else { return };

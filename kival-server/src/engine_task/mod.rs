@@ -13,7 +13,7 @@
 //! | `meter.rs`, `statistics.rs`, `slow.rs` | what commands cost, and which were slow |
 //! | `cron.rs`, `rates.rs` | what happens by the clock, and how fast counters rise |
 //! | `park.rs`, `pause.rs`, `waits.rs` | commands that wait |
-//! | `channels.rs`, `messages.rs` | who listens to messages, and their way out |
+//! | `channels.rs`, `messages.rs`, `monitor.rs` | who listens to messages or commands, and their way out |
 //! | `store.rs` | the engine as handlers see it |
 //! | `transaction.rs`, `watch.rs` | MULTI to EXEC, and what WATCH sees |
 //! | `warm.rs` | loads ahead of what commands will look up |
@@ -25,6 +25,7 @@ pub mod cron;
 mod deliver;
 mod messages;
 mod meter;
+pub mod monitor;
 pub mod park;
 pub mod pause;
 pub mod rates;

@@ -31,6 +31,9 @@ impl EngineTask {
         let Some(pause) = self.server.pause.filter(|pause| pause.until_ms > self.store.now()) else {
             return false;
         };
+        if session.monitors {
+            return false;
+        }
         let may_write = |flags: Flags| flags.has(Flags::WRITE) || flags.has(Flags::MAY_REPLICATE);
         let flags = row.command.flags;
         let runs_writes = flags.has(Flags::ENDS_TRANSACTION)

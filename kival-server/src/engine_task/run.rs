@@ -15,8 +15,13 @@ const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-
     \"local\", you can run it from a local connection, otherwise you need to set this option in the \
     configuration file, and then restart the server.";
 
+const MONITORS: &str = "ERR Replica can't interact with the keyspace";
+
 const WHILE_SUBSCRIBED: &str = ": only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
     context";
+
+/// What commands of keys have.
+const TOUCHES_KEYS: Flags = Flags::READONLY.and(Flags::WRITE).and(Flags::MAY_REPLICATE);
 
 /// What a command leads to.
 pub(super) enum Step {
@@ -55,6 +60,7 @@ impl EngineTask {
                 Step::Reply(reply) => replies += session.answer(&reply, &mut output),
                 Step::Silent => session.manner.replies = session.manner.replies.behind(),
                 Step::Park(parked) => {
+                    self.show_commands(client, session, &mut output);
                     meter.is_due(ran, &batch, index, output.len());
                     self.read_clock(session, &mut meter, batch.command(index));
                     // One that reads or is paused runs again; one that waits is over when its wait is.
@@ -70,6 +76,7 @@ impl EngineTask {
                     break;
                 }
             }
+            self.show_commands(client, session, &mut output);
             if meter.is_due(ran, &batch, index, output.len()) {
                 self.read_clock(session, &mut meter, batch.command(index));
             }
@@ -119,8 +126,16 @@ impl EngineTask {
         if matches!(step, Step::Reply(Reply::Error(_))) {
             self.server.counters.statistics.failed(row);
         }
-        let runs_again = matches!(step, Step::Park(Parked::Reading));
-        (step, (!runs_again).then_some(row))
+        if matches!(step, Step::Park(Parked::Reading)) {
+            // It runs again, and counts then.
+            return (step, None);
+        }
+        self.server.monitors.note(session.db, session.addr, row.command, args);
+        if session.monitors {
+            // Behind its reply it is shown its command, and before that what others have done.
+            self.store.depend_on_all();
+        }
+        (step, Some(row))
     }
 
     /// The reply to a command that does not run.
@@ -176,6 +191,9 @@ impl EngineTask {
         {
             let name = row.name();
             return Err(format!("ERR Can't execute '{name}'{WHILE_SUBSCRIBED}").into());
+        }
+        if session.monitors && command.flags.has_any(TOUCHES_KEYS) {
+            return Err(MONITORS.into());
         }
         session.last_command = Some(row);
         Ok(())

@@ -1,5 +1,6 @@
 //! The server as handlers see it: configuration, counters, what was asked of the loop.
 
+use super::monitor::Monitors;
 use super::pause::Pause;
 use super::rates::Rates;
 use super::slow::{Latencies, SlowLog};
@@ -35,6 +36,8 @@ pub struct ServerState {
     pub latencies: Latencies,
     /// What backups cover.
     pub saves: Saves,
+    /// MONITOR.
+    pub monitors: Monitors,
     /// CLIENT PAUSE.
     pub pause: Option<Pause>,
     /// CLIENT UNBLOCK has ended a wait, which is still to be answered.

@@ -1,6 +1,6 @@
 //! The clients as the engine task knows them.
 
-use crate::command::Row;
+use crate::command::{Flags, Row};
 use crate::config::AppendFsync;
 use crate::engine_task::ClientKey;
 use crate::engine_task::channels::Subscriptions;
@@ -71,6 +71,8 @@ pub struct Session {
     pub held_bytes: usize,
     /// The messages it listens to, if it does.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// MONITOR: it is shown what the others do.
+    pub monitors: bool,
     /// The turn in which it was last sent a message, and where in the turn's replies that stands.
     pub pushed: Option<(u64, usize)>,
     /// Since when its output has been over the soft limit.
@@ -146,6 +148,11 @@ impl Session {
     /// Name of its last command, `config|get` for a subcommand; `NULL` before the first.
     pub fn last_command_name(&self) -> String {
         self.last_command.map_or("NULL".into(), |row| row.name())
+    }
+
+    /// Whether the command that runs was queued behind MULTI: then EXEC is its last one.
+    pub fn is_executing(&self) -> bool {
+        self.last_command.is_some_and(|row| row.command.flags.has(Flags::ENDS_TRANSACTION))
     }
 
     /// Whether neither a command nor a reply of it waits.

@@ -150,7 +150,9 @@ impl EngineTask {
             });
         }
         // Not before all have run: those that run again because of a cold value are booked once.
-        for (queued, (took, failed)) in transaction.queue.iter().zip(ran) {
+        databases.push(session.db);
+        for ((queued, (took, failed)), db) in transaction.queue.iter().zip(ran).zip(&databases[1..]) {
+            self.server.monitors.note(*db, session.addr, queued.row.command, queued.args());
             self.book(session, queued.row, 1, took, queued.args());
             if failed {
                 self.server.counters.statistics.failed(queued.row);
