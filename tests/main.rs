@@ -17,6 +17,7 @@ mod commands;
 mod compaction;
 mod connections;
 mod crash;
+mod debug;
 mod differential;
 mod durability;
 mod exchange;

@@ -47,6 +47,7 @@ pub enum ServerError {
 
 /// A server with its store opened and its sockets bound.
 pub struct Server {
+    fs: Arc<dyn FileSystem>,
     task: EngineTask,
     inbox: Inbox,
     listeners: Vec<TcpListener>,
@@ -70,8 +71,7 @@ impl Server {
     ) -> Result<Server, ServerError> {
         let config = loaded.config;
         let wake = Arc::new(Notify::new());
-        let (engine, report) = Engine::open(options(&config, fs, wake.clone()))?;
-        tell_opened(&config, &engine, &report);
+        let engine = open(&config, fs.clone(), wake.clone())?;
         let listeners = listener::bind(&config).map_err(ServerError::Listen)?;
         let port = listeners[0].local_addr().map_or(config.port, |addr| addr.port());
         for listener in &listeners {
@@ -98,13 +98,15 @@ impl Server {
             saves: Saves::default(),
             pause: None,
             unblocked: false,
+            active_expire: true,
+            reload: false,
             shutdown: false,
             changed_settings: Vec::new(),
             durability_changed: false,
         };
         let task = EngineTask::new(Store::new(engine), state, shared.clone(), events.clone());
         let inbox = Inbox { requests: request_receiver, events: event_receiver, wake };
-        Ok(Server { task, inbox, listeners, lines: Lines { requests, events, shared } })
+        Ok(Server { fs, task, inbox, listeners, lines: Lines { requests, events, shared } })
     }
 
     /// The port that is served.
@@ -129,7 +131,9 @@ impl Server {
         accepting.spawn(wait_for_signals(self.lines.events.clone()).map_err(ServerError::Signals)?);
         // The channels close when the last connection has gone.
         drop(self.lines);
-        let store = self.task.run(self.inbox).await;
+        let wake = self.inbox.wake.clone();
+        let reopen = |config: &Config| open(config, self.fs.clone(), wake.clone());
+        let store = self.task.run(self.inbox, reopen).await?;
         let flushed = async { while accepting.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_REPLIES, flushed).await.is_err() {
             tracing::warn!("some clients did not take their last replies");
@@ -164,6 +168,12 @@ fn wait_for_signals(
         }
         let _ = events.send(Event::Shutdown);
     })
+}
+
+fn open(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Result<Engine, OpenError> {
+    let (engine, report) = Engine::open(options(config, fs, wake))?;
+    tell_opened(config, &engine, &report);
+    Ok(engine)
 }
 
 fn options(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Options {

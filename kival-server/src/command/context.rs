@@ -54,6 +54,8 @@ pub enum WaitFor {
     Nothing,
     /// So many backups that have ended: the last of them is this command's. Answers how that one did.
     Backup(u64),
+    /// The store opened again, which is done behind the turn. Answers OK.
+    Reload,
 }
 
 impl WaitFor {

@@ -14,6 +14,7 @@ mod bits;
 mod client;
 mod connection;
 pub mod context;
+mod debug;
 mod expiry;
 mod generic;
 mod hyperloglog;
@@ -53,6 +54,7 @@ const FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     client::COMMANDS,
     connection::COMMANDS,
+    debug::COMMANDS,
     expiry::COMMANDS,
     generic::COMMANDS,
     hyperloglog::COMMANDS,

@@ -93,7 +93,22 @@ fn encoding(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok("raw".into());
     }
     let value = ctx.value_of(key, &entry)?;
-    Ok(if parse_i64(&value).is_some() { "int" } else { "embstr" }.into())
+    Ok(encoding_of(&value).into())
+}
+
+/// How Redis keeps such a value.
+pub(super) fn encoding_of(value: &[u8]) -> &'static str {
+    match value.len() {
+        length if length > LONGEST_EMBEDDED => "raw",
+        _ if parse_i64(value).is_some() => "int",
+        _ => "embstr",
+    }
+}
+
+/// Seconds since a key was last read or set, or the server started.
+pub(super) fn idle_seconds(ctx: &Context<'_>, entry: &KeyEntry) -> u32 {
+    let since_start = || ctx.server.started.elapsed().as_secs() as u32;
+    ctx.store.engine_ref().idle_seconds(entry).unwrap_or_else(since_start)
 }
 
 fn freq(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -105,8 +120,7 @@ fn freq(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn idletime(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let Some(entry) = look(ctx, &args[2])? else { return Ok(Reply::Null) };
-    let idle = ctx.store.engine_ref().idle_seconds(&entry).map(i64::from);
-    Ok(Reply::Integer(idle.unwrap_or_else(|| ctx.server.started.elapsed().as_secs() as i64)))
+    Ok(Reply::Integer(idle_seconds(ctx, &entry).into()))
 }
 
 fn refcount(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {

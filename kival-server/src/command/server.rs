@@ -6,9 +6,9 @@ use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, Wait, Wa
 use crate::engine_task::rates::Rates;
 use crate::engine_task::server_state::Counters;
 use crate::glob::{Case, matches};
-use crate::number::{parse_f64, parse_i64};
+use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 const NO_SHUTDOWN: &str = "ERR No shutdown in progress.";
 pub(super) const COMPACTING: &str = "ERR Background append only file rewriting already in progress";
@@ -43,15 +43,6 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Holds the commands about settings.",
         subcommands: CONFIG,
         ..Command::BASE
-    },
-    Command {
-        name: "debug",
-        handler: debug,
-        arity: -2,
-        flags: ADMIN.flags.and(Flags::PROTECTED),
-        complexity: "That of the subcommand",
-        summary: "Holds the commands that help to test the server.",
-        ..ADMIN
     },
     Command {
         name: "shutdown",
@@ -294,34 +285,6 @@ fn deadline(timeout: &[u8], now: u64) -> Result<Option<u64>, ErrorReply> {
 }
 
 /// DEBUG has no rows for its subcommands, as in Redis: COMMAND shows none.
-fn debug(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let subcommand = &args[1];
-    if is_word(subcommand, "sleep") && args.len() == 3 {
-        // All clients are to wait: that is what it is for.
-        std::thread::sleep(seconds(&args[2]));
-        return Ok(Reply::Ok);
-    }
-    if is_word(subcommand, "help") && args.len() == 2 {
-        return Ok(DEBUG_HELP.iter().map(|line| Reply::status(*line)).collect());
-    }
-    let text =
-        [b"ERR unknown subcommand or wrong number of arguments for '", subcommand, b"'. Try DEBUG HELP."];
-    Err(Abort::Error(text.concat().into()))
-}
-
-const DEBUG_HELP: &[&str] = &[
-    "DEBUG <subcommand> [argument ...]. Its subcommands:",
-    "HELP",
-    "    Lists the subcommands.",
-    "SLEEP <seconds>",
-    "    Keeps the server from doing anything for a time; fractions are allowed.",
-];
-
-/// What is no time at all counts as none, as in Redis.
-fn seconds(text: &[u8]) -> Duration {
-    parse_f64(text).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,13 +314,5 @@ mod tests {
         assert_eq!(deadline(b"10", 5), Ok(Some(15)));
         assert_eq!(deadline(b"-1", 5), Err(NEGATIVE_TIMEOUT.into()));
         assert_eq!(deadline(b"x", 5), Err(BAD_TIMEOUT.into()));
-    }
-
-    #[test]
-    fn sleep_takes_fractions_and_ignores_nonsense() {
-        assert_eq!(seconds(b"0.25"), Duration::from_millis(250));
-        for nonsense in ["-1", "x", "nan", "inf", ""] {
-            assert_eq!(seconds(nonsense.as_bytes()), Duration::ZERO, "{nonsense:?}");
-        }
     }
 }

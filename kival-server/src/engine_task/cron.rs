@@ -37,7 +37,7 @@ impl EngineTask {
 
     /// Removes keys whose time has come, for a bounded part of the period; none during a pause, as in Redis.
     fn expire(&mut self) {
-        if self.server.pause.is_some() {
+        if self.server.pause.is_some() || !self.server.active_expire {
             return;
         }
         let effort = u32::from(self.server.config.active_expire_effort).saturating_sub(1);

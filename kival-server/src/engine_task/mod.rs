@@ -14,7 +14,7 @@
 //! | `cron.rs`, `rates.rs` | what happens by the clock, and how fast counters rise |
 //! | `park.rs`, `pause.rs`, `waits.rs` | commands that wait |
 //! | `channels.rs`, `messages.rs`, `monitor.rs` | who listens to messages or commands, and their way out |
-//! | `store.rs` | the engine as handlers see it |
+//! | `store.rs`, `reload.rs` | the engine as handlers see it |
 //! | `transaction.rs`, `watch.rs` | MULTI to EXEC, and what WATCH sees |
 //! | `warm.rs` | loads ahead of what commands will look up |
 //! | `session.rs`, `server_state.rs` | clients and server as handlers see them |
@@ -29,6 +29,7 @@ pub mod monitor;
 pub mod park;
 pub mod pause;
 pub mod rates;
+mod reload;
 mod run;
 pub mod server_state;
 pub mod session;
@@ -40,11 +41,13 @@ mod waits;
 mod warm;
 pub mod watch;
 
-use crate::config::AppendFsync;
+use crate::config::{AppendFsync, Config};
 use crate::net::outbox::Outbox;
 use crate::net::shared::Shared;
 use crate::resp::{Batch, ErrorReply, Output};
+use crate::server::ServerError;
 use deliver::Waiting;
+use kival_engine::{Engine, OpenError};
 use park::{Parked, ReadResult};
 use server_state::ServerState;
 use session::{Clients, Standing};
@@ -203,8 +206,15 @@ impl EngineTask {
         }
     }
 
-    /// Runs until the server is told to end; gives the engine back to be closed.
-    pub async fn run(mut self, mut inbox: Inbox) -> Store {
+    /// Runs until the server is told to end; gives the engine back to be closed. `open` opens the store again.
+    ///
+    /// # Errors
+    /// The store was closed, and could not be opened again.
+    pub async fn run(
+        mut self,
+        mut inbox: Inbox,
+        open: impl Fn(&Config) -> Result<Engine, OpenError>,
+    ) -> Result<Store, ServerError> {
         let mut requests = Vec::with_capacity(TURN_REQUESTS);
         let mut cron = interval(self.cron_period());
         cron.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -250,6 +260,9 @@ impl EngineTask {
             }
             self.take_requests(&mut requests);
             self.end_turn();
+            if self.server.reload {
+                self = self.reload(&open)?;
+            }
             if std::mem::take(&mut self.server.unblocked) {
                 self.end_waits();
             }
@@ -269,7 +282,7 @@ impl EngineTask {
                 self.begin_drain();
             }
             if self.draining.is_some() && self.drained(inbox.requests.is_empty()) {
-                return self.finish();
+                return Ok(self.finish());
             }
             // On one thread the connections must get their turn too.
             if !self.ready.is_empty() {

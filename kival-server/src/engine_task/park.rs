@@ -77,6 +77,7 @@ pub fn wait_over(wait: &Wait, durable: u64, now: u64, backups: &BackupStatus) ->
     let late = wait.deadline.is_some_and(|deadline| deadline <= now);
     match wait.until {
         WaitFor::Nothing => Some(Reply::error(UNBLOCKED)),
+        WaitFor::Reload => Some(Reply::Ok),
         WaitFor::Replicas if late => Some(Reply::Integer(0)),
         WaitFor::Durable(sequence) if durable >= sequence || late => {
             Some(local_and_replicas(durable >= sequence))

@@ -42,6 +42,10 @@ pub struct ServerState {
     pub pause: Option<Pause>,
     /// CLIENT UNBLOCK has ended a wait, which is still to be answered.
     pub unblocked: bool,
+    /// Whether expired keys are removed before somebody looks for them.
+    pub active_expire: bool,
+    /// Set by DEBUG RELOAD: the loop opens the store again after this turn.
+    pub reload: bool,
     /// Set by SHUTDOWN: the loop ends the server after this turn.
     pub shutdown: bool,
     /// Settings that were changed in this turn, for the loop to act on.

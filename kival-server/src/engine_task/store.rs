@@ -62,6 +62,14 @@ impl Store {
         self.engine
     }
 
+    /// The same over another engine, which is made of this one.
+    ///
+    /// # Errors
+    /// Those of `reopen`; the store is gone then.
+    pub fn reopened<E>(self, reopen: impl FnOnce(Engine) -> Result<Engine, E>) -> Result<Store, E> {
+        Ok(Store { engine: reopen(self.engine)?, ..self })
+    }
+
     /// Unix milliseconds; the same throughout a turn.
     pub fn now(&self) -> u64 {
         self.engine.now_ms()
