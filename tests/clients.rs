@@ -1,13 +1,14 @@
-//! Programs that people use with Redis work with this server: the `redis` crate, redis-cli and redis-py, with
-//! RESP2 and RESP3.
+//! Programs that people use with Redis work with this server: the `redis` crate, and redis-cli, with RESP2 and
+//! RESP3. Those in other languages are in `programs`.
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use kival_test_support::{Server, Value, encode, eventually, have, skip};
+use kival_test_support::{Server, Value, encode, eventually, have};
 use redis::{Commands, Connection, ErrorKind, ServerErrorKind};
 
 use crate::target;
@@ -175,6 +176,46 @@ fn redis_cli_loads_in_bulk_and_walks() {
 }
 
 #[test]
+fn redis_cli_measures_keys_and_latency() {
+    if !have("redis-cli") {
+        return;
+    }
+    let server = server();
+    let mut client = server.client();
+    (0..300).for_each(|i| assert_eq!(client.call(&["SET", &format!("key:{i}"), "value"]), Value::ok()));
+    client.call(&["SET", "large", &"x".repeat(10_000)]);
+    let largest = said(&server, &["--memkeys"]);
+    assert!(largest.contains("Biggest string found '\"large\"' has 10"), "{largest}");
+    assert!(largest.contains("Sampled 301 keys in the keyspace!"), "{largest}");
+    // Least, most, mean, and how many: at least one.
+    let latency = said(&server, &["--raw", "--latency", "-i", "0.1"]);
+    let numbers: Vec<f64> = latency.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    assert!(numbers.len() == 4 && numbers[3] >= 1.0, "{latency:?}");
+}
+
+#[test]
+fn redis_cli_shows_the_statistics_of_a_server() {
+    if !have("redis-cli") || !have("stdbuf") {
+        return;
+    }
+    let server = server();
+    (0..77).for_each(|i| assert_eq!(server.client().call(&["SET", &format!("key:{i}"), "v"]), Value::ok()));
+    let port = server.port().to_string();
+    // It goes on until it is ended, and to a pipe it writes in blocks.
+    let mut shown = Command::new("stdbuf")
+        .args(["-oL", "redis-cli", "-p", &port, "--stat", "-i", "0.01"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(shown.stdout.take().unwrap()).lines();
+    let figures: Vec<String> =
+        lines.map(Result::unwrap).filter(|line| line.starts_with("77 ")).take(3).collect();
+    shown.kill().unwrap();
+    shown.wait().unwrap();
+    assert!(figures.len() == 3 && figures[2].contains('M'), "keys, memory, clients, requests: {figures:?}");
+}
+
+#[test]
 fn a_line_by_hand_works() {
     let server = server();
     let mut client = server.client();
@@ -185,25 +226,4 @@ fn a_line_by_hand_works() {
     client.write(b"QUIT\r\n").unwrap();
     assert_eq!(client.read(), Value::ok());
     assert_eq!(client.until_closed(), b"");
-}
-
-#[test]
-fn redis_py_works() {
-    if !have("python3") {
-        return;
-    }
-    let importable = Command::new("python3").args(["-c", "import redis"]).output().unwrap().status.success();
-    if !importable {
-        return skip("redis-py cannot be imported (pip install redis)");
-    }
-    let server = server();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/clients/redis_py.py");
-    for protocol in ["2", "3"] {
-        let port = server.port().to_string();
-        let output = Command::new("python3").arg(&script).args([&port, protocol]).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "RESP{protocol}: {errors}");
-        // A script that did nothing would succeed too.
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "12 checks done\n", "{errors}");
-    }
 }

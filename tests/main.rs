@@ -27,6 +27,7 @@ mod limits;
 mod linearizable;
 mod messages;
 mod monitor;
+mod programs;
 mod quarantine;
 mod readme;
 mod restart;

@@ -132,6 +132,44 @@ def server(r):
     assert any(client["name"] == "me" for client in r.client_list())
 
 
+def transactions(r):
+    with r.pipeline() as pipe:
+        pipe.watch("k")
+        pipe.multi()
+        pipe.set("k", "v").get("k")
+        assert pipe.execute() == [True, b"v"]
+        pipe.watch("k")
+        r.set("k", "w")
+        pipe.multi()
+        pipe.set("k", "lost")
+        try:
+            pipe.execute()
+        except redis.WatchError:
+            pass
+        else:
+            raise AssertionError("the key has changed")
+    assert r.get("k") == b"w"
+
+
+def messages(r):
+    listener = r.pubsub(ignore_subscribe_messages=True)
+    listener.subscribe("news")
+    listener.psubscribe("w*")
+    deadline = time.monotonic() + PATIENCE
+    while r.pubsub_numsub("news")[0][1] == 0 or r.pubsub_numpat() == 0:
+        assert time.monotonic() < deadline, "nobody listens"
+    assert r.publish("news", "hello") == 1
+    assert r.publish("weather", "rain") == 1
+    heard = []
+    while len(heard) < 2:
+        assert time.monotonic() < deadline, heard
+        message = listener.get_message(timeout=1)
+        if message:
+            heard.append((message["pattern"], message["channel"], message["data"]))
+    assert heard == [(None, b"news", b"hello"), (b"w*", b"weather", b"rain")], heard
+    listener.close()
+
+
 def pool(_):
     shared = redis.Redis(connection_pool=redis.ConnectionPool(port=PORT, protocol=PROTOCOL))
 
@@ -159,6 +197,8 @@ CHECKS = [
     errors,
     databases,
     server,
+    transactions,
+    messages,
     pool,
 ]
 
