@@ -22,6 +22,7 @@ mod differential;
 mod durability;
 mod exchange;
 mod faults;
+mod import;
 mod inside;
 mod limits;
 mod linearizable;

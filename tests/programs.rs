@@ -6,23 +6,12 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use kival_test_support::{have, skip};
+use kival_test_support::can;
 
 use crate::target;
 
 fn run(program: &str, args: &[&str]) -> Output {
     Command::new(program).args(args).output().expect("the program can be run")
-}
-
-/// Whether `program` can run this text, which loads what a script needs.
-fn can(program: &str, flag: &str, text: &str) -> bool {
-    have(program) && {
-        let able = run(program, &[flag, text]).status.success();
-        if !able {
-            skip(&format!("{program} cannot run {text:?} (see .ci/run for what to install)"));
-        }
-        able
-    }
 }
 
 /// Runs a script against a server; it says how many checks it has done, since one that does nothing succeeds too.

@@ -7,6 +7,7 @@
 //! | `namespaces.rs` | the namespaces map, through a store that holds it |
 //! | `store.rs` | the files of a whole store, damaged, given to `Engine::open` |
 //! | `resp.rs` | requests, whole and in pieces |
+//! | `values.rs` | RDB payloads and files, HyperLogLogs |
 //!
 //! Memory is bounded for all of them: an allocation that passes [`MEMORY`] ends the program.
 
@@ -15,11 +16,13 @@ mod format;
 mod namespaces;
 mod resp;
 mod store;
+mod values;
 
 pub use format::{filter, group, hint, manifest, record, segment};
 pub use namespaces::namespaces;
 pub use resp::resp;
 pub use store::store;
+pub use values::{hll, payload, rdb_file};
 
 use cap::Cap;
 use std::alloc::System;
@@ -36,7 +39,7 @@ static ALLOCATOR: Cap<System> = Cap::new(System, MEMORY);
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 12] = [
     ("record", record),
     ("group", group),
     ("segment", segment),
@@ -46,4 +49,7 @@ pub const TARGETS: [Target; 9] = [
     ("namespaces", namespaces),
     ("resp", resp),
     ("store", store),
+    ("payload", payload),
+    ("rdb_file", rdb_file),
+    ("hll", hll),
 ];

@@ -15,7 +15,7 @@
 //! | [`hll`] | HyperLogLogs in Redis's bytes |
 //! | [`rdb`] | Redis's serialisation of values |
 //! | [`limits`], [`process`], [`logging`] | descriptors, memory, logs |
-//! | [`tools`] | the offline tools: check, repair, inspect, restore |
+//! | [`tools`] | the tools: check, repair, inspect, restore, import |
 
 pub mod command;
 pub mod config;

@@ -18,7 +18,8 @@ const AFTER_HELP: &str = "Sizes in bytes take the units b, k, kb, m, mb, g, gb, 
                           1k is 1000 bytes, 1kb is 1024. Every option can also stand in FILE, a line each, \
                           as in redis.conf: the name, then the value. The command line beats the file.\n\n\
                           Tools for a directory that no server has open, each with its own --help:\n\
-                          kival-server check, repair, inspect, restore.";
+                          kival-server check, repair, inspect, restore. And kival-server import, which \
+                          copies the keys of a redis-server or of a dump.rdb.";
 
 /// What the command line says.
 pub(super) struct CommandLine {

@@ -2,9 +2,12 @@
 //! version of the format, and a checksum.
 //!
 //! `string` holds the lengths and the encodings of strings, `lzf` reads what Redis has compressed. What is
-//! written here is never compressed. Of values that are no strings only the type is known.
+//! written here is never compressed. Of values that are no strings only the type is known. `file` reads
+//! whole files (`dump.rdb`), `skip` passes over what they hold of other types.
 
+pub mod file;
 mod lzf;
+mod skip;
 mod string;
 
 use bytes::Bytes;
@@ -39,10 +42,15 @@ pub fn dump(value: &[u8]) -> Vec<u8> {
     let mut payload = Vec::with_capacity(value.len() + 1 + string::LONGEST_HEAD + VERSION_SIZE + CRC_SIZE);
     payload.push(STRING);
     string::write(&mut payload, value);
-    payload.extend(VERSION.to_le_bytes());
-    let crc = CRC.checksum(&payload);
-    payload.extend(crc.to_le_bytes());
-    payload
+    seal(payload)
+}
+
+/// Makes a payload of what has been serialised, its type in front.
+pub fn seal(mut serialised: Vec<u8>) -> Vec<u8> {
+    serialised.extend(VERSION.to_le_bytes());
+    let crc = CRC.checksum(&serialised);
+    serialised.extend(crc.to_le_bytes());
+    serialised
 }
 
 /// The string of a payload. It may be longer than any payload, since Redis compresses: at most `most` bytes.
@@ -60,19 +68,19 @@ pub fn restore(payload: &[u8], most: u64) -> Result<Bytes, PayloadError> {
     if *kind != STRING {
         return Err(type_name(*kind).map_or(PayloadError::Format, PayloadError::Type));
     }
-    Reader::new(value).string(most).ok_or(PayloadError::Format)
+    Reader(value).string(most).map_err(|_| PayloadError::Format)
 }
 
-/// What Redis calls the type of a value, of all forms that its version 7.0 reads.
+/// What Redis calls the type of a value, of all forms that its version 7.4 reads.
 fn type_name(kind: u8) -> Option<&'static str> {
     Some(match kind {
         0 => "string",
         1 | 10 | 14 | 18 => "list",
-        2 | 11 => "set",
+        2 | 11 | 20 => "set",
         3 | 5 | 12 | 17 => "zset",
-        4 | 9 | 13 | 16 => "hash",
+        4 | 9 | 13 | 16 | 24 | 25 => "hash",
         6 | 7 => "module",
-        15 | 19 => "stream",
+        15 | 19 | 21 => "stream",
         _ => return None,
     })
 }

@@ -10,6 +10,7 @@
 use super::lzf;
 use crate::number::{format_i64, parse_i64};
 use bytes::Bytes;
+use std::io::{self, ErrorKind, Read};
 
 const LEN_32: u8 = 0x80;
 const LEN_64: u8 = 0x81;
@@ -20,6 +21,9 @@ const INT_32: u64 = 2;
 const LZF: u64 = 3;
 /// Redis looks for integers in strings up to this long.
 const LONGEST_INTEGER: usize = 11;
+
+/// Room that is made at once for what claims to be longer.
+const ROOM: u64 = 1 << 20;
 
 /// Most bytes in front of a string.
 pub(super) const LONGEST_HEAD: usize = 9;
@@ -58,61 +62,86 @@ enum Length {
     Encoded(u64),
 }
 
-/// Reads from the front of a slice. `None` is what cannot be read.
-pub(super) struct Reader<'a>(&'a [u8]);
+/// Reads what RDB is made of. Errors are those of the source; what is no RDB is [`ErrorKind::InvalidData`].
+pub(super) struct Reader<R>(pub(super) R);
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader(bytes)
+impl<R: Read> Reader<R> {
+    /// The next `len` bytes; room is made as they come, since `len` may be anything.
+    fn take(&mut self, len: u64) -> io::Result<Vec<u8>> {
+        let mut taken = Vec::with_capacity(len.min(ROOM) as usize);
+        if self.0.by_ref().take(len).read_to_end(&mut taken)? as u64 == len {
+            Ok(taken)
+        } else {
+            Err(ErrorKind::UnexpectedEof.into())
+        }
     }
 
-    fn take(&mut self, len: u64) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(usize::try_from(len).ok()?)?;
-        self.0 = rest;
-        Some(taken)
+    /// Passes over `len` bytes.
+    pub(super) fn skip(&mut self, len: u64) -> io::Result<()> {
+        let passed = io::copy(&mut self.0.by_ref().take(len), &mut io::sink())?;
+        if passed == len { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*taken)
+    /// The next `N` bytes.
+    pub(super) fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 
-    fn length(&mut self) -> Option<Length> {
+    fn length(&mut self) -> io::Result<Length> {
         let [first] = self.array()?;
         let low = first & 0x3f;
-        Some(match first >> 6 {
+        Ok(match first >> 6 {
             0b00 => Length::Of(low.into()),
             0b01 => Length::Of(u16::from_be_bytes([low, self.array::<1>()?[0]]).into()),
             0b11 => Length::Encoded(low.into()),
             _ if first == LEN_32 => Length::Of(u32::from_be_bytes(self.array()?).into()),
             _ if first == LEN_64 => Length::Of(u64::from_be_bytes(self.array()?)),
-            _ => return None,
+            _ => return Err(ErrorKind::InvalidData.into()),
         })
     }
 
-    fn plain_length(&mut self) -> Option<u64> {
+    /// A length, or a number that is written like one.
+    pub(super) fn number(&mut self) -> io::Result<u64> {
         match self.length()? {
-            Length::Of(len) => Some(len),
-            Length::Encoded(_) => None,
+            Length::Of(len) => Ok(len),
+            Length::Encoded(_) => Err(ErrorKind::InvalidData.into()),
         }
     }
 
     /// A string of at most `most` bytes.
-    pub(super) fn string(&mut self, most: u64) -> Option<Bytes> {
+    pub(super) fn string(&mut self, most: u64) -> io::Result<Bytes> {
         let number: i64 = match self.length()? {
-            Length::Of(len) if len <= most => return self.take(len).map(Bytes::copy_from_slice),
+            Length::Of(len) if len <= most => return self.take(len).map(Bytes::from),
             Length::Encoded(INT_8) => i8::from_le_bytes(self.array()?).into(),
             Length::Encoded(INT_16) => i16::from_le_bytes(self.array()?).into(),
             Length::Encoded(INT_32) => i32::from_le_bytes(self.array()?).into(),
             Length::Encoded(LZF) => {
-                let (packed, len) = (self.plain_length()?, self.plain_length()?);
+                let (packed, len) = (self.number()?, self.number()?);
                 let packed = self.take(packed)?;
-                return if len <= most { lzf::unpack(packed, len as usize).map(Bytes::from) } else { None };
+                let unpacked = if len <= most { lzf::unpack(&packed, len as usize) } else { None };
+                return unpacked.map(Bytes::from).ok_or_else(|| ErrorKind::InvalidData.into());
             }
-            _ => return None,
+            _ => return Err(ErrorKind::InvalidData.into()),
         };
-        Some(Bytes::copy_from_slice(&format_i64(number)))
+        Ok(Bytes::copy_from_slice(&format_i64(number)))
+    }
+
+    /// Passes over a string of any length.
+    pub(super) fn skip_string(&mut self) -> io::Result<()> {
+        let bytes = match self.length()? {
+            Length::Of(len) => len,
+            Length::Encoded(INT_8) => 1,
+            Length::Encoded(INT_16) => 2,
+            Length::Encoded(INT_32) => 4,
+            Length::Encoded(LZF) => {
+                let (packed, _) = (self.number()?, self.number()?);
+                packed
+            }
+            Length::Encoded(_) => return Err(ErrorKind::InvalidData.into()),
+        };
+        self.skip(bytes)
     }
 }
 
@@ -122,8 +151,14 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], expected: Option<&str>) {
-        let found = Reader::new(bytes).string(1000);
+        let mut read = Reader(bytes);
+        let found = read.string(1000).ok();
         assert_eq!(found.as_deref(), expected.map(str::as_bytes));
+        let mut passed = Reader(bytes);
+        if found.is_some() {
+            assert!(passed.skip_string().is_ok());
+            assert_eq!(passed.0, read.0, "it is passed over as far as it is read");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// The first words that mean a tool. A configuration file of such a name is given as `./check`.
-pub(super) const NAMES: [&str; 4] = ["check", "repair", "inspect", "restore"];
+pub(super) const NAMES: [&str; 5] = ["check", "repair", "inspect", "restore", "import"];
 
 /// The command line of a tool.
 #[derive(Debug, Parser)]
@@ -27,6 +27,10 @@ pub(super) enum Tool {
     Inspect(Inspect),
     /// Build a new directory that holds what the store held earlier
     Restore(Restore),
+    /// Copy the strings of a server or of an RDB file into a store, with their expiries; what is there of the
+    /// same names is replaced; exit code 0: all are copied, 1: keys of other types were left out, and are named, 2:
+    /// not done
+    Import(Import),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +62,28 @@ pub(super) struct Inspect {
     /// Lines for people, or one JSON object a line; bytes of keys that are not ASCII are escaped as \xff
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").args(["from", "rdb"]).required(true))]
+#[command(group = ArgGroup::new("destination").args(["to", "dir"]))]
+pub(super) struct Import {
+    /// Server to read, walked by SCAN while it serves: redis://[[user]:password@]host[:port][/database]; without
+    /// a database all of them
+    #[arg(long, value_name = "URL")]
+    pub(super) from: Option<String>,
+    /// RDB file to read, as redis-server writes it (dump.rdb), up to that of version 7.4
+    #[arg(long, value_name = "FILE")]
+    pub(super) rdb: Option<PathBuf>,
+    /// Running server to write to [default: redis://127.0.0.1:6380]
+    #[arg(long, value_name = "URL")]
+    pub(super) to: Option<String>,
+    /// Data directory to write to, which no server has open; it is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// Databases of DIR
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(super) databases: u32,
 }
 
 /// What the lines are for.

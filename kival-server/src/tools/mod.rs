@@ -1,10 +1,11 @@
-//! The offline tools: `kival-server check`, `repair`, `inspect` and `restore`.
+//! The tools: `kival-server check`, `repair`, `inspect`, `restore`, and `import`.
 //!
-//! The work is [`kival_engine::offline`]'s; here are its command lines, its words and its exit codes. What
+//! The work of the first four is [`kival_engine::offline`]'s; here are its command lines, its words and its exit codes. What
 //! was asked for goes to standard output, progress and errors to standard error.
 
 mod args;
 mod check;
+mod import;
 mod inspect;
 mod progress;
 mod repair;
@@ -48,6 +49,7 @@ pub fn run(args: &[OsString]) -> Option<ExitCode> {
         Tool::Check(args) => check::run(&args, &mut out),
         Tool::Repair(args) => repair::run(&args, &mut out),
         Tool::Inspect(args) => inspect::run(&args, &mut out),
+        Tool::Import(args) => import::run(&args, &mut out),
         Tool::Restore(args) => restore::run(&args, &mut out),
     };
     let done = done.and_then(|code| out.flush().map(|()| code).map_err(Failure::Output));

@@ -3,7 +3,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use kival_engine::offline::Progress;
 
-/// Shows how many bytes have been read.
+/// Shows how many bytes have been read, or keys copied.
 pub(super) struct Bar(ProgressBar);
 
 impl Bar {
@@ -13,13 +13,23 @@ impl Bar {
     }
 }
 
-impl Progress for Bar {
-    fn begin(&mut self, what: &'static str, bytes: u64) {
+impl Bar {
+    /// Work on so many keys begins.
+    pub(super) fn begin_keys(&mut self, what: &'static str, keys: u64) {
+        self.start(what, keys, "{msg} [{bar:40}] {human_pos} of {human_len} keys, {per_sec}, {eta} left");
+    }
+
+    fn start(&mut self, what: &'static str, length: u64, style: &str) {
         self.0.finish_and_clear();
-        let style = "{msg} [{bar:40}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
         let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
         // It draws on standard error, and only if that is a terminal.
-        self.0 = ProgressBar::new(bytes).with_style(style).with_message(what);
+        self.0 = ProgressBar::new(length).with_style(style).with_message(what);
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&mut self, what: &'static str, bytes: u64) {
+        self.start(what, bytes, "{msg} [{bar:40}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
     }
 
     fn advance(&mut self, bytes: u64) {

@@ -25,6 +25,6 @@ pub mod wait;
 pub use client::{Client, encode};
 pub use frame::Frame;
 pub use server::{Launch, Process, Server, StartFailure};
-pub use tools::{have, skip};
+pub use tools::{can, have, skip};
 pub use value::{Value, printable};
 pub use wait::eventually;

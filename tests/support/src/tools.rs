@@ -3,6 +3,7 @@
 use std::env;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The path of the program `tool`, if it is on `PATH`.
 pub fn find(tool: &str) -> Option<PathBuf> {
@@ -38,4 +39,16 @@ pub fn not_applicable(reason: &str) {
     let test = thread.name().unwrap_or("a test");
     // Nothing can be done about a closed standard error.
     let _ = writeln!(io::stderr(), "skipped {test}: {reason}");
+}
+
+/// Whether `program` can run this text, which loads what a script needs.
+pub fn can(program: &str, flag: &str, text: &str) -> bool {
+    have(program) && {
+        let able =
+            Command::new(program).args([flag, text]).output().is_ok_and(|output| output.status.success());
+        if !able {
+            skip(&format!("{program} cannot run {text:?} (see .ci/run for what to install)"));
+        }
+        able
+    }
 }
