@@ -88,11 +88,17 @@ fn content(client: &mut Client) -> Content {
     let mut content = Content::new();
     for db in 0..16 {
         call(client, &[b"SELECT", db.to_string().as_bytes()]);
-        for key in client.scan(&["COUNT", "1000"]) {
-            if call(client, &[b"TYPE", &key]).text() == "string" {
-                let value = call(client, &[b"GET", &key]);
-                let expiry = call(client, &[b"PEXPIRETIME", &key]).int().expect("a time");
-                content.insert((db, key), (value, expiry));
+        let keys: Vec<Vec<u8>> = client.scan(&["COUNT", "1000"]).into_iter().collect();
+        for some in keys.chunks(1000) {
+            let asked = some.iter().flat_map(|key| {
+                [&b"TYPE"[..], b"GET", b"PEXPIRETIME"].map(|name| vec![name.to_vec(), key.clone()])
+            });
+            let answers = client.call_all(&asked.collect::<Vec<_>>());
+            for (key, answer) in some.iter().zip(answers.chunks(3)) {
+                if answer[0].text() == "string" {
+                    let expiry = answer[2].int().expect("a time");
+                    content.insert((db, key.clone()), (answer[1].clone(), expiry));
+                }
             }
         }
     }
