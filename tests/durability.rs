@@ -407,3 +407,27 @@ fn a_message_of_a_turn_that_could_not_be_appended_is_not_delivered() {
     listener.send(&["PING"]);
     assert_eq!(listener.read(), Value::Array(vec![bulk("pong"), bulk("")]), "nothing came before");
 }
+
+#[test]
+fn what_clients_have_cached_is_invalid_when_the_change_is_on_disk() {
+    let server = start("always");
+    let (mut writer, mut cache) = (server.client(), server.client());
+    assert!(!cache.call(&["HELLO", "3"]).is_error());
+    assert_eq!(writer.call(&["SET", "k", "old"]), Value::ok());
+    assert_eq!(cache.call(&["CLIENT", "TRACKING", "ON"]), Value::ok());
+    assert_eq!(cache.call(&["GET", "k"]), bulk("old"));
+    server.disk.close();
+    writer.send(&["SET", "k", "new"]);
+    server.disk.wait_for_a_sync();
+    assert!(cache.is_silent(), "a power cut could still bring the old value back");
+    server.disk.open();
+    let invalid = |what| Value::Push(vec![bulk("invalidate"), what]);
+    assert_eq!(cache.read(), invalid(Value::Array(vec![bulk("k")])));
+    assert_eq!(writer.read(), Value::ok());
+    // After a change that was taken back nobody knows any more who is to be told of the next one.
+    assert_eq!(cache.call(&["GET", "k"]), bulk("new"));
+    server.disk.fail(Op::WriteAt, ENOSPC);
+    is_misconf(&writer.call(&["SET", "k", "lost"]));
+    assert_eq!(cache.read(), invalid(Value::Nil));
+    assert_eq!(cache.call(&["GET", "k"]), bulk("new"));
+}

@@ -37,4 +37,5 @@ mod server;
 mod slow;
 mod target;
 mod tools;
+mod tracking;
 mod transactions;

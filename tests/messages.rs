@@ -122,24 +122,30 @@ fn who_does_not_take_its_messages_is_cut_and_who_says_nothing_is_not() {
 }
 
 /// Both servers, and the same clients of each.
-struct Conversation {
+pub(crate) struct Conversation {
     _servers: [Server; 2],
     clients: [Vec<Client>; 2],
+    /// Clients that only look whether a server has done what it was told.
+    others: [Client; 2],
 }
 
 impl Conversation {
-    fn new() -> Option<Conversation> {
+    pub(crate) fn new() -> Option<Conversation> {
         let servers =
             [target::start(&["--appendfsync", "everysec"]), Launch::redis(&["--appendonly", "no"])?.start()];
         let clients =
             servers.each_ref().map(|server| vec![server.client(), server.client(), server.client3()]);
-        Some(Conversation { _servers: servers, clients })
+        let others = servers.each_ref().map(Server::client);
+        Some(Conversation { _servers: servers, clients, others })
     }
 
     /// Has a client say something to both servers; what all clients then hear from each.
     fn say(&mut self, who: usize, args: &[&str], in_transaction: bool) -> [Vec<Vec<Frame>>; 2] {
+        let mut others = self.others.iter_mut();
         self.clients.each_mut().map(|clients| {
             clients[who].send(args);
+            // What a server tells at the end of a turn is told when another client is answered.
+            others.next().expect("one for each server").call(&["PING"]);
             // Whoever is in a transaction would only queue the PING: it hears the one reply.
             let mut heard = vec![Vec::new(); CLIENTS];
             if in_transaction {
@@ -163,7 +169,7 @@ impl Conversation {
     }
 
     #[track_caller]
-    fn agrees(&mut self, who: usize, args: &[&str], in_transaction: bool) {
+    pub(crate) fn agrees(&mut self, who: usize, args: &[&str], in_transaction: bool) {
         let [mut left, mut right] = self.say(who, args, in_transaction);
         for heard in [&mut left, &mut right] {
             heard.iter_mut().for_each(|frames| settle(args, frames));
@@ -185,6 +191,10 @@ fn is_pong(value: &Value) -> bool {
 fn settle(args: &[&str], frames: &mut [Frame]) {
     let leaves_all = args.len() == 1 && args[0].ends_with("UNSUBSCRIBE");
     for frame in frames.iter_mut() {
+        if args[0] == "HELLO" {
+            // It names a version and an id.
+            frame.raw = format!("HELLO is answered: {}", !frame.value.is_error()).into_bytes();
+        }
         let parts = match &mut frame.value {
             Value::Push(parts) | Value::Array(parts) => parts,
             _ => continue,
@@ -196,7 +206,9 @@ fn settle(args: &[&str], frames: &mut [Frame]) {
             frame.raw = format!("{} of {}", parts[0].text(), parts.len()).into_bytes();
         }
     }
-    if frames.iter().any(|frame| frame.raw.windows(8).any(|part| part == b"pmessage")) {
+    // kival sets the new name before it takes the old one, Redis the other way round: caches do not mind.
+    let renamed = args[0] == "RENAME";
+    if renamed || frames.iter().any(|frame| frame.raw.windows(8).any(|part| part == b"pmessage")) {
         frames.sort_by(|one, other| one.raw.cmp(&other.raw));
     }
 }

@@ -1,12 +1,14 @@
 //! CLIENT: what connections tell of themselves, and of each other.
 
 mod steer;
+mod tracking;
 
 use super::introspection::help;
 use super::options::{SYNTAX_ERROR, is_word};
 use super::{Abort, Categories, Command, Context, Flags, Group, Outcome};
 use crate::engine_task::park::Parked;
 use crate::engine_task::session::Session;
+use crate::engine_task::tracking::Tracker;
 use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
 
@@ -16,7 +18,7 @@ const BAD_ID: &str = "ERR Invalid client ID";
 /// What the subcommands have in common.
 const SUBCOMMAND: Command = Command {
     arity: 2,
-    flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE),
+    flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::KEEPS_CACHING),
     categories: Categories::CONNECTION,
     group: Group::Connection,
     ..Command::BASE
@@ -31,6 +33,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     complexity: "That of the subcommand",
     summary: "Holds the commands about connections.",
     subcommands: &[
+        tracking::CACHING,
         Command {
             name: "getname",
             handler: get_name,
@@ -38,7 +41,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             summary: "Answers the name of this connection.",
             ..SUBCOMMAND
         },
-        steer::GETREDIR,
+        tracking::GETREDIR,
         Command {
             name: "help",
             handler: help,
@@ -97,7 +100,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             summary: "Names this connection; an empty name takes it back.",
             ..SUBCOMMAND
         },
-        steer::TRACKINGINFO,
+        tracking::TRACKING,
+        tracking::TRACKINGINFO,
         steer::UNBLOCK,
         steer::UNPAUSE,
     ],
@@ -150,7 +154,7 @@ fn set_info(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn info(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    Ok(lines(std::iter::once(&*ctx.session)))
+    Ok(lines(ctx, std::iter::once(&*ctx.session)))
 }
 
 fn list(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -170,7 +174,7 @@ fn list(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
             .map(|index| all[index])
             .collect(),
     };
-    Ok(lines(wanted.into_iter()))
+    Ok(lines(ctx, wanted.into_iter()))
 }
 
 /// Which connections CLIENT LIST is asked for.
@@ -217,14 +221,15 @@ fn unknown_type(kind: &[u8]) -> Abort {
     ErrorReply::from([b"ERR Unknown client type '", kind, b"'"].concat()).into()
 }
 
-fn lines<'a>(sessions: impl Iterator<Item = &'a Session>) -> Reply {
-    let text: String = sessions.map(line).collect();
+fn lines<'a>(ctx: &Context<'_>, sessions: impl Iterator<Item = &'a Session>) -> Reply {
+    let trackers = ctx.store.tracking.by_id();
+    let text: String = sessions.map(|session| line(session, trackers.get(&session.id).copied())).collect();
     Reply::Verbatim { format: "txt", text: text.into() }
 }
 
 /// The line of one connection, with the fields of Redis 7.2. What does not exist here is shown as Redis
 /// shows it where it is not in use; the descriptor is the socket's own affair, hence -1.
-fn line(session: &Session) -> String {
+fn line(session: &Session, tracker: Option<&Tracker>) -> String {
     let text = String::from_utf8_lossy;
     let output = session.outbox.unsent() + session.held_bytes;
     let queued = session.transaction.as_deref();
@@ -238,6 +243,9 @@ fn line(session: &Session) -> String {
         (listens, 'P'),
         (queued.is_some(), 'x'),
         (waits, 'b'),
+        (tracker.is_some(), 't'),
+        (tracker.is_some_and(|own| own.broken), 'R'),
+        (tracker.is_some_and(|own| own.broadcast), 'B'),
         (session.closing, 'c'),
         (manner.no_evict, 'e'),
         (manner.no_touch, 'T'),
@@ -254,7 +262,7 @@ fn line(session: &Session) -> String {
     format!(
         "id={id} addr={addr} laddr={laddr} fd=-1 name={name} age={age} idle={idle} flags={flags} db={db} \
          sub={sub} psub={psub} ssub={ssub} multi={multi} qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem={multi_mem} rbs=0 rbp=0 obl=0 \
-         oll={oll} omem={output} tot-mem={memory} events={events} cmd={command} user=default redir=-1 \
+         oll={oll} omem={output} tot-mem={memory} events={events} cmd={command} user=default redir={redir} \
          resp={resp} lib-name={lib_name} lib-ver={lib_ver}\n",
         id = session.id,
         addr = session.addr,
@@ -267,6 +275,7 @@ fn line(session: &Session) -> String {
         qbuf = session.query_bytes,
         oll = session.held.len(),
         events = if output > 0 { "rw" } else { "r" },
+        redir = tracking::redirection(tracker),
         resp = session.protocol.version(),
         lib_name = text(&session.lib_name),
         lib_ver = text(&session.lib_ver),
@@ -320,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_line_has_the_fields_of_redis_in_its_order() {
-        let line = line(&session());
+        let line = line(&session(), None);
         let names: Vec<&str> = line.split_whitespace().filter_map(|field| field.split('=').next()).collect();
         assert_eq!(
             names.join(" "),

@@ -118,6 +118,7 @@ fn reset(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
     transaction::abandon(ctx);
     pubsub::forget(ctx);
     monitor::end(ctx);
+    ctx.store.stop_tracking(ctx.client);
     ctx.session.reset(authenticated);
     Ok(Reply::status("RESET"))
 }

@@ -156,7 +156,8 @@ fn clients(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("cluster_connections", 0);
     report.field("maxclients", ctx.server.config.maxclients);
     report.field("blocked_clients", blocked);
-    report.field("tracking_clients", 0);
+    let [tracking, ..] = ctx.store.tracking.counts();
+    report.field("tracking_clients", tracking);
     report.field("kival_most_clients", ctx.server.counters.most_clients);
 }
 
@@ -269,6 +270,10 @@ fn stats(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("pubsub_channels", channels);
     report.field("pubsub_patterns", patterns);
     report.field("pubsubshard_channels", shard_channels);
+    let [_, keys, items, prefixes] = ctx.store.tracking.counts();
+    report.field("tracking_total_keys", keys);
+    report.field("tracking_total_items", items);
+    report.field("tracking_total_prefixes", prefixes);
     report.field("total_error_replies", counters.error_replies);
     report.field("client_query_buffer_limit_disconnections", counters.query_limit_cuts);
     report.field("client_output_buffer_limit_disconnections", counters.output_limit_cuts);

@@ -182,6 +182,8 @@ bit_set! {
     MAY_REPLICATE = 22 "";
     /// Ends a transaction, also when it is refused.
     ENDS_TRANSACTION = 20 "";
+    /// Does not end what CLIENT CACHING has said for the next command.
+    KEEPS_CACHING = 23 "";
     /// Allowed to a client of RESP2 that listens to messages.
     WHILE_SUBSCRIBED = 21 "";
 }

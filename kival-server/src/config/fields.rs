@@ -91,6 +91,8 @@ pub struct Config {
     pub proto_max_bulk_len: u64,
     /// Size in bytes above which a HyperLogLog is packed.
     pub hll_sparse_max_bytes: u64,
+    /// Keys that clients may have cached.
+    pub tracking_table_max_keys: u64,
     /// Bytes of requests that may wait for one client.
     pub client_query_buffer_limit: u64,
     /// Bytes of replies that may wait for one client, by class of client.
@@ -162,6 +164,7 @@ impl Config {
             latency_percentiles: Vec::new(),
             proto_max_bulk_len: 0,
             hll_sparse_max_bytes: 0,
+            tracking_table_max_keys: 0,
             client_query_buffer_limit: 0,
             client_output_buffer_limit: OutputLimits::default(),
             notify_keyspace_events: NotifyEvents::NONE,

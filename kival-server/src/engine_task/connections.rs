@@ -68,6 +68,7 @@ impl EngineTask {
             if let Some(own) = &gone.subscriptions {
                 self.store.channels.forget(client, own);
             }
+            self.store.stop_tracking(client);
             if gone.monitors {
                 self.server.monitors.remove(client);
             }

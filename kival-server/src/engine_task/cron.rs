@@ -22,6 +22,7 @@ impl EngineTask {
         let counters = &self.server.counters;
         let counted = [counters.commands, counters.bytes_in, counters.bytes_out];
         self.server.rates.measure(Instant::now(), counted);
+        self.limit_tracking();
         self.check_output_limits();
         self.close_idle();
         self.watch_memory();
@@ -47,6 +48,7 @@ impl EngineTask {
             let removed = self.store.engine().expire(EXPIRE_STEP);
             self.store.tell_expired();
             self.deliver_to_others();
+            self.invalidate_for_others();
             if removed < EXPIRE_STEP || started.elapsed() >= budget {
                 break;
             }

@@ -43,11 +43,14 @@ impl EngineTask {
 
     /// Appends what the turn has staged, and sends its replies or holds them.
     pub(super) fn end_turn(&mut self) {
+        self.broadcast_invalidations();
         let committed = self.store.engine().commit();
         let mut turn = std::mem::take(&mut self.turn);
         self.turns += 1;
         if let Err(error) = &committed {
             self.take_back(&mut turn, error);
+            self.distrust_trackers();
+            turn.append(&mut self.turn);
         }
         let mut durable = self.store.engine().durable_sequence();
         let behind = self.disk_is_behind;

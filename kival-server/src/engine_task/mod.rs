@@ -14,6 +14,7 @@
 //! | `cron.rs`, `rates.rs` | what happens by the clock, and how fast counters rise |
 //! | `park.rs`, `pause.rs`, `waits.rs` | commands that wait |
 //! | `channels.rs`, `messages.rs`, `monitor.rs` | who listens to messages or commands, and their way out |
+//! | `tracking.rs` | what clients have cached |
 //! | `store.rs`, `reload.rs` | the engine as handlers see it |
 //! | `transaction.rs`, `watch.rs` | MULTI to EXEC, and what WATCH sees |
 //! | `warm.rs` | loads ahead of what commands will look up |
@@ -36,6 +37,7 @@ pub mod session;
 pub mod slow;
 pub mod statistics;
 pub mod store;
+pub mod tracking;
 pub mod transaction;
 mod waits;
 mod warm;

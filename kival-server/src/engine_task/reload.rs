@@ -22,7 +22,8 @@ impl EngineTask {
             engine.close()?;
             Ok::<_, ServerError>(open(config)?)
         })?;
-        self.store.set_events(config.notify_keyspace_events);
+        let events = config.notify_keyspace_events;
+        self.store.set_events(events);
         // The new one counts backups from 0, and knows the server's policy only.
         self.server.saves.made = 0;
         self.server.durability_changed = true;

@@ -51,6 +51,9 @@ impl EngineTask {
             if !self.store.channels.outgoing.is_empty() {
                 self.deliver(client, session, &mut output);
             }
+            if self.store.tracking.is_on() && !matches!(step, Step::Park(Parked::Reading | Parked::Paused)) {
+                self.end_caching(client, session, batch.command(index));
+            }
             let dependency = self.store.take_dependency();
             if dependency > 0 {
                 depends = depends.max(dependency);
@@ -60,6 +63,7 @@ impl EngineTask {
                 Step::Reply(reply) => replies += session.answer(&reply, &mut output),
                 Step::Silent => session.manner.replies = session.manner.replies.behind(),
                 Step::Park(parked) => {
+                    self.invalidate(client, session, &mut output);
                     self.show_commands(client, session, &mut output);
                     meter.is_due(ran, &batch, index, output.len());
                     self.read_clock(session, &mut meter, batch.command(index));
@@ -76,6 +80,7 @@ impl EngineTask {
                     break;
                 }
             }
+            self.invalidate(client, session, &mut output);
             self.show_commands(client, session, &mut output);
             if meter.is_due(ran, &batch, index, output.len()) {
                 self.read_clock(session, &mut meter, batch.command(index));
@@ -130,6 +135,9 @@ impl EngineTask {
             // It runs again, and counts then.
             return (step, None);
         }
+        if self.store.tracking.is_on() {
+            self.store.tracking.ran(client, row.command, args);
+        }
         self.server.monitors.note(session.db, session.addr, row.command, args);
         if session.monitors {
             // Behind its reply it is shown its command, and before that what others have done.
@@ -155,6 +163,7 @@ impl EngineTask {
         let savepoint = self.store.engine().savepoint();
         let counted = self.store.counted();
         let messages = self.store.channels.outgoing.len();
+        let noted = self.store.tracking.noted();
         self.store.no_touch = session.manner.no_touch;
         let (store, clients, server) = (&mut self.store, &mut self.clients, &mut self.server);
         let mut context = Context { store, session, client, clients, server };
@@ -163,6 +172,7 @@ impl EngineTask {
             self.store.engine().roll_back(savepoint);
             self.store.forget_taken_back();
             self.store.channels.take_back(messages, matches!(abort, Abort::Error(_)));
+            self.store.tracking.take_back(noted);
             if matches!(abort, Abort::Cold(_)) {
                 // It runs again, and counts then.
                 self.store.recount(counted);

@@ -1,6 +1,8 @@
 //! The engine as handlers see it: keys of databases, and the sequence that a reply depends on.
 
+use super::ClientKey;
 use super::channels::Channels;
+use super::tracking::{Tracker, Tracking};
 use super::watch::Watches;
 use crate::command::Abort;
 use crate::config::NotifyEvents;
@@ -27,6 +29,8 @@ pub struct Store {
     pub watches: Watches,
     /// Who listens to messages, and those not yet delivered.
     pub channels: Channels,
+    /// What clients have cached.
+    pub tracking: Tracking,
     /// Which events of keys are told.
     events: NotifyEvents,
 }
@@ -43,6 +47,7 @@ impl Store {
             changes: 0,
             watches: Watches::default(),
             channels: Channels::default(),
+            tracking: Tracking::default(),
             events: NotifyEvents::NONE,
         }
     }
@@ -233,7 +238,30 @@ impl Store {
     /// Has these events told from now on.
     pub fn set_events(&mut self, events: NotifyEvents) {
         self.events = events;
-        self.engine.note_expired(events.has(NotifyEvents::EXPIRED));
+        self.note_expired();
+    }
+
+    /// Has the engine note expired keys, if anybody wants to know.
+    fn note_expired(&mut self) {
+        self.engine.note_expired(self.wants_expired());
+    }
+
+    fn wants_expired(&self) -> bool {
+        self.events.has(NotifyEvents::EXPIRED) || self.tracking.is_on()
+    }
+
+    /// CLIENT TRACKING ON.
+    pub fn start_tracking(&mut self, client: ClientKey, tracker: Tracker) {
+        self.tracking.start(client, tracker);
+        self.note_expired();
+    }
+
+    /// CLIENT TRACKING OFF.
+    pub fn stop_tracking(&mut self, client: ClientKey) {
+        if self.tracking.is_on() {
+            self.tracking.stop(client);
+            self.note_expired();
+        }
     }
 
     /// Tells an event of a key, if its class is told.
@@ -260,9 +288,10 @@ impl Store {
     /// Tells which keys have been removed because their time has come.
     #[inline]
     pub fn tell_expired(&mut self) {
-        if self.events.has(NotifyEvents::EXPIRED) {
+        if self.wants_expired() {
             for (db, key) in self.engine.take_expired() {
-                self.tell(db, "expired", &key);
+                self.notify(db, NotifyEvents::EXPIRED, "expired", &key);
+                self.tracking.changed(&key);
             }
         }
     }
@@ -288,6 +317,7 @@ impl Store {
             self.watches.changed_where(db, |key| self.engine.contains(db, key));
         }
         self.engine.flush(databases)?;
+        self.tracking.flushed();
         self.depend_on_all();
         self.changes += keys as u64;
         Ok(())
@@ -317,6 +347,7 @@ impl Store {
         if !self.watches.is_empty() {
             self.watches.changed(db, key);
         }
+        self.tracking.changed(key);
     }
 
     /// Number of keys in a database.

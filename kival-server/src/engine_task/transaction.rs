@@ -105,6 +105,7 @@ impl EngineTask {
         let before = session.standing();
         let (savepoint, counted) = (self.store.engine().savepoint(), self.store.counted());
         let messages = self.store.channels.outgoing.len();
+        let noted = self.store.tracking.noted();
         let mut databases = Vec::with_capacity(transaction.queue.len());
         let mut replies = Vec::with_capacity(transaction.queue.len());
         let mut read = Instant::now();
@@ -126,6 +127,7 @@ impl EngineTask {
                     self.store.engine().roll_back(savepoint);
                     self.store.forget_taken_back();
                     self.store.channels.take_back(messages, false);
+                    self.store.tracking.take_back(noted);
                     self.store.recount(counted);
                     self.server.durability_changed |= session.stand(before);
                     let reads = self.reads_of(session, &transaction, &databases, *met);
@@ -138,6 +140,7 @@ impl EngineTask {
                     return Step::Park(Parked::Reading);
                 }
             };
+            self.store.tracking.ran(client, queued.row.command, queued.args());
             let now = Instant::now();
             ran.push((now.duration_since(std::mem::replace(&mut read, now)), reply.is_error()));
             // As in Redis 7.0, its own messages stand among its replies.

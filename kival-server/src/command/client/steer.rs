@@ -26,14 +26,6 @@ const USER: &str = "default";
 /// What the subcommands that concern other connections have in common.
 const OVER_OTHERS: Command = Command { arity: -3, flags: SUBCOMMAND.flags.and(Flags::ADMIN), ..SUBCOMMAND };
 
-pub(super) const GETREDIR: Command = Command {
-    name: "getredir",
-    handler: |_, _| Ok(Reply::Integer(-1)),
-    since: "6.0.0",
-    summary: "Answers whom invalidations of this connection are sent to: -1, nobody.",
-    ..SUBCOMMAND
-};
-
 pub(super) const KILL: Command = Command {
     name: "kill",
     handler: kill,
@@ -80,14 +72,6 @@ pub(super) const REPLY: Command = Command {
     ..SUBCOMMAND
 };
 
-pub(super) const TRACKINGINFO: Command = Command {
-    name: "trackinginfo",
-    handler: tracking_info,
-    since: "6.2.0",
-    summary: "Tells how the keys that this connection reads are tracked.",
-    ..SUBCOMMAND
-};
-
 pub(super) const UNBLOCK: Command = Command {
     name: "unblock",
     handler: unblock,
@@ -106,14 +90,6 @@ pub(super) const UNPAUSE: Command = Command {
     summary: "Ends a pause.",
     ..OVER_OTHERS
 };
-
-fn tracking_info(_: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    Ok(Reply::fields([
-        ("flags", Reply::Set(vec![Reply::bulk("off")])),
-        ("redirect", Reply::Integer(-1)),
-        ("prefixes", Reply::Array(Vec::new())),
-    ]))
-}
 
 fn reply(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let replies = &mut ctx.session.manner.replies;

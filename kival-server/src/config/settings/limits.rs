@@ -77,6 +77,21 @@ pub(super) static SETTINGS: &[Setting] = &[
         help: "Size up to which a HyperLogLog is kept as runs of equal registers; then it is packed",
     },
     Setting {
+        name: "tracking-table-max-keys",
+        heading: Limits,
+        kind: Kind::Integer {
+            min: 0,
+            max: i64::MAX,
+            get: |c| c.tracking_table_max_keys.cast_signed(),
+            set: |c, n| c.tracking_table_max_keys = fit(n),
+        },
+        default: "1000000",
+        unit: "keys",
+        change: RunTime,
+        help: "Keys that clients are known to have cached (CLIENT TRACKING); of more, some are taken for changed; \
+               0 is no limit",
+    },
+    Setting {
         name: "notify-keyspace-events",
         heading: Background,
         kind: Kind::Events {
