@@ -32,7 +32,8 @@ pub use compaction::{BadWindow, CompactionPolicy, Plan, PlannedSegment, Plans, P
 pub use engine::options::{Background, OnCorruption, Options, SyncPolicy, Worker};
 pub use engine::quarantine::Zone;
 pub use engine::{
-    BackupStatus, ColdRead, Engine, Fetched, KeyEntry, ReadBack, Savepoint, ScrubStatus, SegmentStats, Stats,
+    BackupStatus, ColdRead, Engine, Fetched, KeyEntry, LargeStart, LargeWrite, LargeWritten, ReadBack,
+    Savepoint, ScrubStatus, SegmentStats, Stats,
 };
 pub use error::{Corruption, Damage, OpenError, ReadError, WriteError};
 pub use log::backup::Backup;

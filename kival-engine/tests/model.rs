@@ -19,6 +19,8 @@ const KEYS: u8 = 10;
 const RECORD: u64 = 36;
 const START: u64 = 1_000_000;
 const WORKERS: u32 = 4;
+/// Values of so many bytes are large.
+const LARGE: u16 = 1000;
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -28,6 +30,15 @@ enum Op {
         key: u8,
         size: u16,
         expiry: u16,
+    },
+    /// By way of [`Engine::begin_large`]; meanwhile others commit so much.
+    PutLarge {
+        db: u32,
+        key: u8,
+        size: u16,
+        expiry: u16,
+        meanwhile: u16,
+        fate: Fate,
     },
     Delete {
         db: u32,
@@ -64,6 +75,16 @@ enum Op {
     },
 }
 
+/// What becomes of a large value that was written.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Put,
+    GivenUp,
+    RolledBack,
+    /// The process stops before it is put.
+    Crash,
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let db = || prop_oneof![3 => Just(0), 1 => 0..DATABASES];
     let key = || 0..KEYS;
@@ -72,6 +93,10 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         14 => (db(), key(), size, expiry())
             .prop_map(|(db, key, size, expiry)| Op::Put { db, key, size, expiry }),
+        3 => (db(), key(), LARGE..9000u16, expiry(), prop_oneof![2 => Just(0u16), 1 => 100..9000u16], fate())
+            .prop_map(|(db, key, size, expiry, meanwhile, fate)| {
+                Op::PutLarge { db, key, size, expiry, meanwhile, fate }
+            }),
         5 => (db(), key()).prop_map(|(db, key)| Op::Delete { db, key }),
         5 => (db(), key(), expiry()).prop_map(|(db, key, expiry)| Op::SetExpiry { db, key, expiry }),
         3 => (db(), key()).prop_map(|(db, key)| Op::Get { db, key }),
@@ -89,6 +114,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Crash),
         1 => (db(), 1usize..4).prop_map(|(db, count)| Op::Scan { db, count }),
     ]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![6 => Just(Fate::Put), 1 => Just(Fate::GivenUp), 1 => Just(Fate::RolledBack), 1 => Just(Fate::Crash)]
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -157,6 +186,11 @@ struct Run {
     /// Distinguishes the values.
     puts: u64,
     highest: u64,
+    /// A large value stands in the file, and not yet in the log.
+    large_staged: bool,
+    /// The segment that is written to has no group, and may have something behind its end: no later segment
+    /// may begin before it has.
+    touched: bool,
 }
 
 impl Run {
@@ -166,7 +200,18 @@ impl Run {
         assert!(report.clean && report.keys == 0);
         let model = Model::new();
         let committed = model.clone();
-        Run { store, engine: Some(engine), now: START, model, committed, mark: None, puts: 0, highest: 0 }
+        Run {
+            store,
+            engine: Some(engine),
+            now: START,
+            model,
+            committed,
+            mark: None,
+            puts: 0,
+            highest: 0,
+            large_staged: false,
+            touched: false,
+        }
     }
 
     fn engine(&mut self) -> &mut Engine {
@@ -178,11 +223,13 @@ impl Run {
     }
 
     fn commit(&mut self) {
+        self.touched &= self.engine().staged_bytes() == 0;
         let last = self.engine().commit().expect("committed");
         assert!(last >= self.highest, "numbers never go back");
         self.highest = last;
         self.committed = self.model.clone();
         self.mark = None;
+        self.large_staged = false;
     }
 
     fn apply(&mut self, op: &Op) {
@@ -190,6 +237,7 @@ impl Run {
             Op::Put { .. } | Op::Delete { .. } | Op::SetExpiry { .. } | Op::Get { .. } => {
                 self.apply_to_key(op)
             }
+            Op::PutLarge { .. } => self.put_large(op),
             Op::Flush(ref databases) => self.flush(databases),
             Op::Swap(first, second) => {
                 self.engine().swap(first, second).expect("swapped");
@@ -230,13 +278,70 @@ impl Run {
                 self.engine.take().expect("open").close().expect("closed");
                 assert!(self.reopen().clean);
             }
-            Op::Crash => {
-                self.engine = None;
-                self.model = self.committed.clone();
-                self.mark = None;
-                assert!(!self.reopen().clean);
-            }
+            Op::Crash => self.crash(),
             Op::Scan { db, count } => self.scan(db, count),
+        }
+    }
+
+    /// The process stops; what is torn then is in the segment of a large value.
+    fn crash(&mut self) {
+        let torn: &[u64] = if std::mem::take(&mut self.large_staged) { &[48] } else { &[] };
+        self.engine = None;
+        self.model = self.committed.clone();
+        self.mark = None;
+        let (engine, report) = self.store.open();
+        assert!(!report.clean);
+        assert_eq!(report.torn.iter().map(|torn| torn.offset).collect::<Vec<_>>(), torn);
+        self.reopened(engine, &report);
+    }
+
+    fn put_large(&mut self, op: &Op) {
+        let Op::PutLarge { db, key, size, expiry, meanwhile, fate } = *op else {
+            panic!("{op:?} is another")
+        };
+        self.commit();
+        self.puts += 1;
+        let (key, expiry) = (key_bytes(key), self.expiry(expiry));
+        let mut bytes = vec![self.puts as u8; usize::from(size)];
+        bytes.extend_from_slice(&self.puts.to_le_bytes());
+        let value = bytes::Bytes::from(bytes);
+        let store = self.store.clone();
+        let write = store.begin_large(self.engine(), &key, &value);
+        for _ in 0..meanwhile.div_ceil(500) {
+            // Whoever else writes goes on; the segment does not roll.
+            self.apply_to_key(&Op::Put { db: 1, key: 1, size: meanwhile.min(500), expiry: 0 });
+            self.commit();
+            self.engine().maintain();
+        }
+        let touched = self.touched;
+        let engine = self.engine();
+        engine.end_large(write.write()).expect("written");
+        assert_eq!(engine.has_large(key.len(), &value), !touched);
+        match fate {
+            Fate::GivenUp => {
+                engine.give_up_large();
+                assert!(!engine.has_large(key.len(), &value));
+                return;
+            }
+            Fate::Crash => {
+                self.large_staged = true;
+                return self.crash();
+            }
+            Fate::Put | Fate::RolledBack => {}
+        }
+        let savepoint = engine.savepoint();
+        let sequence = engine.put(db, &key, &value, expiry).expect("put");
+        assert!(!engine.has_large(key.len(), &value), "it was used, or is not the first of its group");
+        if touched {
+            engine.give_up_large();
+        }
+        assert!(sequence > self.highest, "no number is used twice");
+        if matches!(fate, Fate::RolledBack) {
+            self.engine().roll_back(savepoint);
+            self.touched = true;
+        } else {
+            self.large_staged = !touched;
+            self.model.db(db).insert(key, Value { bytes: value.to_vec(), expiry, changed: false });
         }
     }
 
@@ -326,11 +431,17 @@ impl Run {
 
     fn reopen(&mut self) -> OpenReport {
         let (engine, report) = self.store.open();
-        assert_eq!((report.scanned, &report.torn[..]), (0, &[][..]));
+        assert_eq!(&report.torn[..], &[][..]);
+        self.reopened(engine, &report);
+        report
+    }
+
+    fn reopened(&mut self, engine: Engine, report: &OpenReport) {
+        assert_eq!(report.scanned, 0);
+        self.touched = false;
         assert_eq!(report.keys, self.model.spaces.iter().map(|(_, keys)| keys.len() as u64).sum::<u64>());
         assert!(engine.last_sequence() >= self.highest);
         self.engine = Some(engine);
-        report
     }
 
     /// Looks at everything without touching anything.
@@ -377,7 +488,13 @@ struct Setup {
 fn run(setup: Setup, store: Store, ops: &[Op]) {
     let percentage = if setup.automatic { 50 } else { 0 };
     let compaction = CompactionPolicy { percentage, min_size: 0, ..CompactionPolicy::default() };
-    let options = Options { cache_size: setup.cache, sync: setup.sync, compaction, ..store.options };
+    let options = Options {
+        cache_size: setup.cache,
+        sync: setup.sync,
+        compaction,
+        large_value: LARGE.into(),
+        ..store.options
+    };
     let mut run = Run::new(Store { options, ..store });
     for op in ops {
         run.apply(op);

@@ -36,6 +36,7 @@ impl Engine {
         if self.active.end > self.active.header_size {
             self.roll_if_full();
         }
+        self.discard_again();
         self.seal_next();
         self.advance_backup();
         self.answer_merge();
@@ -116,7 +117,7 @@ impl Engine {
         }
         match self.prepare {
             Prepare::Idle => self.ask_to_prepare(),
-            Prepare::Asked => {}
+            Prepare::Asked | Prepare::Lent => {}
             Prepare::Ready(_) => {
                 self.roll();
             }

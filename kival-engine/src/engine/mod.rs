@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `mod.rs` | the structure, opening and closing |
 //! | `write.rs` | staging records, savepoints, the append |
+//! | `large.rs` | values too large for a turn |
 //! | `read.rs` | entries, values, cold reads, iteration |
 //! | `backup.rs` | backups under way |
 //! | `absence.rs` | what the absence of a key depends on |
@@ -22,6 +23,7 @@
 pub(crate) mod absence;
 mod backup;
 pub(crate) mod databases;
+mod large;
 mod maintain;
 pub(crate) mod options;
 pub(crate) mod quarantine;
@@ -33,6 +35,7 @@ mod stats;
 mod write;
 
 pub use backup::BackupStatus;
+pub use large::{LargeStart, LargeWrite, LargeWritten};
 pub use read::{ColdRead, Fetched, ReadBack};
 pub use scrub::ScrubStatus;
 pub use stats::{SegmentStats, Stats};
@@ -115,6 +118,10 @@ pub struct Engine {
     sync_under_way: Option<(u64, u64)>,
     keeper: Keeper,
     prepare: Prepare,
+    /// Segments to be taken out of the manifest, which failed before.
+    discards: Vec<Job>,
+    /// A value in a segment that is lent, to be put.
+    large: Option<large::LargeValue>,
     /// Full segments, oldest first; the keeper seals one at a time.
     pub(crate) sealing: VecDeque<u32>,
     /// Whether the keeper is at the oldest of them.
@@ -150,6 +157,8 @@ struct Active {
     runway: u64,
     /// Whether they can be.
     can_lay: bool,
+    /// Whether something may stand behind its end.
+    touched: bool,
     /// Whether the system lets the file grow no more.
     capped: bool,
     /// Earlier segments that hold groups not yet synced.
@@ -164,6 +173,8 @@ enum Prepare {
     Asked,
     /// It is ready.
     Ready(Prepared),
+    /// A large value is being written to it.
+    Lent,
 }
 
 /// An expiry, an access clock, a size: what is known of a live key without reading its value.
@@ -209,6 +220,8 @@ impl Engine {
             last_sync_ms: 0,
             sync_under_way: None,
             prepare: Prepare::Idle,
+            discards: Vec::new(),
+            large: None,
             sealing: VecDeque::new(),
             seal_asked: false,
             retry_ms: 0,
@@ -427,7 +440,8 @@ impl Engine {
                 self.sequence_limit = limit;
                 self.limit_asked = false;
             }
-            News::HintWritten => {}
+            News::HintWritten | News::Discarded { lent: false } => {}
+            News::Discarded { lent: true } => self.prepare = Prepare::Idle,
             News::BackedUp(backup) => self.end_backup(Ok(backup)),
             News::ReserveFilled => self.space.filled(),
             News::Failed { job: Job::Backup { .. }, cause, .. } => self.end_backup(Err(cause)),
@@ -448,6 +462,7 @@ impl Engine {
                     Job::Prepare => self.prepare = Prepare::Idle,
                     Job::RaiseLimit(_) => self.limit_asked = false,
                     Job::Seal { .. } => self.seal_asked = false,
+                    Job::Discard { .. } => self.discards.push(job),
                     // Made anew at the next open.
                     Job::WriteHint { .. } | Job::FillReserve { .. } => {}
                     Job::Backup { .. } => unreachable!("a failed backup was taken in above"),
@@ -501,6 +516,7 @@ impl Active {
             can_reserve: true,
             runway: header_size,
             can_lay: true,
+            touched: false,
             capped: false,
             unsynced: Vec::new(),
         }

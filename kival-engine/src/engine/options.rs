@@ -98,6 +98,9 @@ pub struct Options {
     pub runway_syncs: usize,
     /// Bytes a second that a scrub reads. Default 50 MB; 0 is no limit.
     pub scrub_rate: u64,
+    /// Values of so many bytes are written by [`crate::LargeWrite`], if the caller cares to, and read by
+    /// [`crate::ColdRead`]. Default 8 MiB, at least 256; 0 is never.
+    pub large_value: u64,
     /// Called from background threads when [`crate::Engine::maintain`] has something to do or a sync
     /// has ended. Default: nothing.
     pub waker: Waker,
@@ -122,6 +125,7 @@ impl Options {
             reserved_space: 0,
             runway_syncs: 16,
             scrub_rate: 50_000_000,
+            large_value: 8 << 20,
             waker: Arc::new(|| {}),
             background: Background::default(),
         }
@@ -136,6 +140,7 @@ impl Options {
     pub fn sanitize(&mut self) {
         self.databases = self.databases.clamp(1, 1 << 16);
         self.segment_size = self.segment_size.clamp(4 << 10, 1 << 38);
+        self.large_value = if self.large_value == 0 { u64::MAX } else { self.large_value.max(256) };
         self.runway_syncs = self.runway_syncs.min(1 << 10);
     }
 }

@@ -184,14 +184,26 @@ impl Engine {
         let (slot, offset) = (entry.place.slot(), entry.place.offset());
         let value_at = HEADER + key.len();
         if slot == self.active.slot && offset >= self.active.end {
-            let staged = self.stage.at((offset - self.active.end) as usize);
-            let record = staged.and_then(|bytes| bytes.get(value_at..size as usize));
-            return Ok(Fetched::Value(Bytes::copy_from_slice(record.expect("it was staged in this turn"))));
+            let staged = self.stage.value(offset - self.active.end, key.len(), entry.value_size as usize);
+            return Ok(Fetched::Value(staged.expect("it was staged in this turn")));
         }
         let segment = self.segments.get(slot);
         let namespace = self.databases.spaces[db as usize].namespace;
         let io = |source| ReadError::Io { path: segment.path.to_path_buf(), source };
         let corrupt = |damage| ReadError::from(segment.corruption(offset, damage));
+        let cold = || ColdRead {
+            file: segment.file.clone(),
+            path: segment.path.clone(),
+            offset,
+            size,
+            namespace,
+            key: key.into(),
+            sequence: entry.sequence,
+        };
+        if u64::from(entry.value_size) >= self.options.large_value {
+            // Wherever it is, it would hold the writer up.
+            return Ok(Fetched::Cold(cold()));
+        }
         let mut own = Vec::new();
         let small = size as usize <= SCRATCH;
         let buffer = if small { &mut self.scratch } else { &mut own };
@@ -205,15 +217,7 @@ impl Engine {
                 }
                 Ok(Fetched::Value(Bytes::from(own).slice(value_at..)))
             }
-            None => Ok(Fetched::Cold(ColdRead {
-                file: segment.file.clone(),
-                path: segment.path.clone(),
-                offset,
-                size,
-                namespace,
-                key: key.into(),
-                sequence: entry.sequence,
-            })),
+            None => Ok(Fetched::Cold(cold())),
         }
     }
 

@@ -73,6 +73,11 @@ impl DiskSpace {
         }
     }
 
+    /// Whether puts are refused until the reserve is whole.
+    pub(super) fn is_low(&self) -> bool {
+        self.low
+    }
+
     /// Whether the disk is full: puts are refused.
     pub(crate) fn is_full(&self) -> bool {
         self.low || self.refused
@@ -226,7 +231,8 @@ impl Engine {
         }
         if self.space.lent {
             // Until what it was lent for is done.
-            let preparing = matches!(self.prepare, Prepare::Asked) || !self.sealing.is_empty();
+            let preparing =
+                matches!(self.prepare, Prepare::Asked | Prepare::Lent) || !self.sealing.is_empty();
             if preparing || self.compactor.progress().running {
                 return;
             }

@@ -5,16 +5,16 @@
 //! takes all back. Disk space is reserved when a record is staged (`space.rs`).
 
 use super::databases::{Databases, NAMESPACES, NamespaceMap, Space};
+use super::large::{StagedLarge, size_but_value, write_around};
 use super::space::is_no_space;
-use super::{Active, Engine, Prepare};
+use super::{Engine, Prepare};
 use crate::error::{ReadError, WriteError};
 use crate::format::group::{self, GroupHeader, Position};
 use crate::format::record::{self, Header, Kind, record_size};
 use crate::format::{MAX_BLOB, MAX_SEQUENCE};
-use crate::fs::write_all_at;
 use crate::keydir::{Entry, ExpiryChange, Place};
 use crate::log::keeper::{Job, SEQUENCE_RESERVE};
-use crate::log::segments::SegmentState;
+use bytes::Bytes;
 use std::io;
 
 /// Records waiting for the commit, and how to take them back.
@@ -27,6 +27,8 @@ pub(crate) struct Stage {
     records: u32,
     first_sequence: u64,
     undo: Vec<Undo>,
+    /// A value of this group that is in the file already, and not among the bytes.
+    pub(super) large: Option<StagedLarge>,
 }
 
 /// How a change is taken back.
@@ -51,20 +53,36 @@ pub struct Savepoint {
 }
 
 /// A record about to be staged.
-struct Draft<'a> {
+pub(super) struct Draft<'a> {
     kind: Kind,
     namespace: u32,
-    key: &'a [u8],
+    pub(super) key: &'a [u8],
     value: &'a [u8],
     expiry: u64,
     data_type: u8,
 }
 
 /// Where a staged record will stand.
-struct Staged {
-    sequence: u64,
-    place: Place,
-    key_at: usize,
+pub(super) struct Staged {
+    pub(super) sequence: u64,
+    pub(super) place: Place,
+    /// In the staged bytes.
+    pub(super) key_at: usize,
+}
+
+impl Draft<'_> {
+    /// The record's header, numbered.
+    pub(super) fn header(&self, sequence: u64) -> Header {
+        Header {
+            key_size: self.key.len() as u32,
+            value_size: self.value.len() as u32,
+            namespace: self.namespace,
+            sequence,
+            expiry: self.expiry,
+            kind: self.kind,
+            data_type: self.data_type,
+        }
+    }
 }
 
 impl Engine {
@@ -77,7 +95,9 @@ impl Engine {
         self.check_map()?;
         let namespace = self.databases.spaces[db as usize].namespace;
         let draft = Draft { kind: Kind::Value, namespace, key, value, expiry, data_type: 0 };
-        let staged = self.stage(&draft)?;
+        let large = value.len() as u64 >= self.options.large_value;
+        let written = large && self.has_large(key.len(), value);
+        let staged = if written { self.stage_large(&draft)? } else { self.stage(&draft)? };
         let entry = Entry {
             place: staged.place,
             sequence: staged.sequence,
@@ -92,8 +112,13 @@ impl Engine {
         space.enlist(entry.place, record_size(key.len(), value.len()));
         if let Some(before) = &before {
             space.retire_entry(key, before);
-            self.cache.replace(before.sequence, staged.sequence, value);
-        } else {
+            if large {
+                // It would drive out all else, and its copy takes its time.
+                self.cache.remove(before.sequence);
+            } else {
+                self.cache.replace(before.sequence, staged.sequence, value);
+            }
+        } else if !large {
             self.cache.insert(staged.sequence, value);
         }
         self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before });
@@ -253,7 +278,12 @@ impl Engine {
 
     /// Bytes staged since the last commit.
     pub fn staged_bytes(&self) -> usize {
-        self.stage.bytes.len()
+        self.stage.size() as usize
+    }
+
+    /// Whether nothing was staged, or all was taken back, since `savepoint`, which must be of this turn.
+    pub fn is_at(&self, savepoint: &Savepoint) -> bool {
+        self.stage.undo.len() == savepoint.undo
     }
 
     /// Marks this point of the turn.
@@ -274,6 +304,9 @@ impl Engine {
         }
         self.undo_to(savepoint.undo);
         self.stage.bytes.truncate(savepoint.bytes);
+        if savepoint.bytes == 0 {
+            self.drop_staged_large();
+        }
         self.stage.crcs.truncate(savepoint.crcs);
         self.stage.records = savepoint.records;
         // These numbers never left this turn.
@@ -319,33 +352,25 @@ impl Engine {
         self.watch_limit()?;
         let header_size = if self.stage.records == 0 { group::HEADER } else { 0 };
         let size = record_size(draft.key.len(), draft.value.len());
-        let at = (self.stage.bytes.len() + header_size) as u64;
+        let at = self.stage.size() + header_size as u64;
         self.make_room(self.active.end + at + size, draft.kind != Kind::Value)?;
         let stage = &mut self.stage;
         if stage.records == 0 {
             stage.bytes.resize(group::HEADER, 0);
             stage.first_sequence = sequence;
         }
-        let header = Header {
-            key_size: draft.key.len() as u32,
-            value_size: draft.value.len() as u32,
-            namespace: draft.namespace,
-            sequence,
-            expiry: draft.expiry,
-            kind: draft.kind,
-            data_type: draft.data_type,
-        };
-        record::encode(&mut stage.bytes, &header, draft.key, draft.value);
-        let crc = record::crc_of(&stage.bytes[at as usize..]).expect("a record was just written there");
+        let begin = stage.bytes.len();
+        record::encode(&mut stage.bytes, &draft.header(sequence), draft.key, draft.value);
+        let crc = record::crc_of(&stage.bytes[begin..]).expect("a record was just written there");
         stage.crcs.extend_from_slice(crc);
         stage.records += 1;
         self.next_sequence += 1;
         let place = Place::new(self.active.slot, self.active.end + at);
-        Ok(Staged { sequence, place, key_at: at as usize + record::HEADER })
+        Ok(Staged { sequence, place, key_at: begin + record::HEADER })
     }
 
     /// Keeps the promise that no number above the manifest's limit is issued.
-    fn watch_limit(&mut self) -> Result<(), WriteError> {
+    pub(super) fn watch_limit(&mut self) -> Result<(), WriteError> {
         if self.next_sequence + SEQUENCE_RESERVE / 2 > self.sequence_limit
             && !self.limit_asked
             && self.may_retry()
@@ -381,7 +406,7 @@ impl Engine {
             merged: false,
             store: self.home.store,
             at: Position { segment: self.active.id, offset: self.active.end },
-            body_size: (self.stage.bytes.len() - group::HEADER) as u64,
+            body_size: self.stage.size() - group::HEADER as u64,
             first_sequence: self.stage.first_sequence,
             previous_sequence: self.last_logged,
             time_ms: self.now_ms,
@@ -390,11 +415,12 @@ impl Engine {
             body_crc: 0,
         });
         let file = self.segments.get(self.active.slot).file.clone();
-        if let Err(error) = write_all_at(&*file, &self.stage.bytes, self.active.end) {
+        let (bytes, large) = (&self.stage.bytes, self.stage.large.as_ref());
+        if let Err(error) = write_around(&*file, bytes, large, self.active.end) {
             return Err(self.fail_append(&*file, &error));
         }
         self.pace.note_append(self.stage.bytes.len() as u64);
-        self.active.end += self.stage.bytes.len() as u64;
+        self.active.end += self.stage.size();
         self.segments.get_mut(self.active.slot).bytes = self.active.end;
         self.log_end = Position { segment: self.active.id, offset: self.active.end };
         self.last_logged = self.next_sequence - 1;
@@ -411,8 +437,9 @@ impl Engine {
 
     /// Takes the turn back after its append failed, and cuts the log back to its last whole group.
     fn fail_append(&mut self, file: &dyn crate::fs::File, error: &io::Error) -> WriteError {
-        let staged = self.stage.bytes.len() as u64;
+        let staged = self.stage.size();
         self.take_turn_back();
+        self.active.touched = true;
         let cut = file.truncate(self.active.end);
         (self.active.reserved, self.active.runway) = (self.active.end, self.active.end);
         let cause = match cut {
@@ -471,16 +498,7 @@ impl Engine {
         let Prepare::Ready(prepared) = std::mem::replace(&mut self.prepare, Prepare::Idle) else {
             return false;
         };
-        let full = self.active.slot;
-        let mut unsynced = std::mem::take(&mut self.active.unsynced);
-        if self.sync_asked < self.last_logged {
-            unsynced.push(full);
-        }
-        self.segments.get_mut(full).state = SegmentState::Sealing;
-        self.active = Active::begin(&prepared, &mut self.segments, &self.home, self.next_sequence);
-        self.active.unsynced = unsynced;
-        self.sealing.push_back(full);
-        self.seal_next();
+        self.go_over(&prepared);
         true
     }
 }
@@ -491,9 +509,31 @@ impl Stage {
         self.bytes[..group::HEADER].copy_from_slice(&header.encode());
     }
 
-    /// The staged bytes from `at` on, counted from the group's start.
-    pub(super) fn at(&self, at: usize) -> Option<&[u8]> {
-        self.bytes.get(at..)
+    /// Bytes that the group takes in the log, so far.
+    fn size(&self) -> u64 {
+        (self.bytes.len() + self.large.as_ref().map_or(0, |large| large.value.len())) as u64
+    }
+
+    /// The value of a record that begins `at` so many bytes behind the group's start.
+    pub(super) fn value(&self, at: u64, key_size: usize, value_size: usize) -> Option<Bytes> {
+        let mut value_at = at as usize + size_but_value(key_size);
+        if let Some(large) = &self.large {
+            if value_at == large.at {
+                return Some(large.value.clone());
+            }
+            value_at = value_at.checked_sub(large.value.len())?;
+        }
+        self.bytes.get(value_at..value_at + value_size).map(Bytes::copy_from_slice)
+    }
+
+    /// Begins a group with a record whose value is in the file already; `crc` is the value's.
+    pub(super) fn begin_with(&mut self, header: Header, key: &[u8], value: Bytes, crc: &crc32fast::Hasher) {
+        self.first_sequence = header.sequence;
+        self.bytes.resize(group::HEADER, 0);
+        let fields = record::encode_around(&mut self.bytes, &header, key, crc);
+        self.crcs.extend_from_slice(&fields);
+        self.records = 1;
+        self.large = Some(StagedLarge { at: self.bytes.len(), value });
     }
 
     /// Whether no record waits.
@@ -508,6 +548,7 @@ impl Stage {
         }
         self.crcs.clear();
         self.records = 0;
+        self.large = None;
         self.undo.clear();
     }
 }

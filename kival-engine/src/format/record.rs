@@ -133,6 +133,27 @@ pub fn encode(out: &mut Vec<u8>, header: &Header, key: &[u8], value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// Appends to `out` what stands before the value of a record whose value's checksum is known; gives the CRC
+/// field.
+pub fn encode_around(
+    out: &mut Vec<u8>,
+    header: &Header,
+    key: &[u8],
+    value_crc: &crc32fast::Hasher,
+) -> [u8; CRC_END] {
+    debug_assert_eq!(header.key_size as usize, key.len());
+    let fields = header.encode();
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&fields);
+    crc.update(key);
+    crc.combine(value_crc);
+    let crc = crc.finalize().to_le_bytes();
+    out.extend_from_slice(&crc);
+    out.extend_from_slice(&fields);
+    out.extend_from_slice(key);
+    crc
+}
+
 /// The CRC field of a record that stands at the front of `bytes`; `None` if there are too few bytes.
 pub fn crc_of(bytes: &[u8]) -> Option<&[u8; CRC_END]> {
     bytes.first_chunk()

@@ -38,6 +38,8 @@ pub(crate) struct Prepared {
 pub(crate) enum Job {
     /// Create the next segment and name it in the manifest.
     Prepare,
+    /// Take an open segment without a group out of the manifest, and away; one that was lent for a large value?
+    Discard { id: u64, lent: bool },
     /// Wait until a full segment is synced, write its hint, mark it sealed.
     Seal { id: u64, file: Arc<dyn File>, header_size: u64, length: u64, durable: (SyncWaiter, u64) },
     /// Write the hint of a sealed segment that has none of use.
@@ -55,6 +57,8 @@ pub(crate) enum Job {
 pub(crate) enum News {
     /// The next segment is ready.
     Prepared(Prepared),
+    /// A segment is gone.
+    Discarded { lent: bool },
     /// A segment is sealed.
     Sealed { id: u64, summary: Sealed, tally: Tally },
     /// A hint stands.
@@ -175,6 +179,12 @@ fn do_job(home: &Home, job: &Job) -> io::Result<News> {
                 let _ = home.fs.remove(&home.dir.join(file_name(id)));
             }
             named.map(|()| News::Prepared(prepared))
+        }
+        Job::Discard { id, lent } => {
+            home.manifest.update(|manifest| manifest.segments.retain(|entry| entry.id != *id))?;
+            // What stays is removed at the next open.
+            let _ = home.fs.remove(&home.dir.join(file_name(*id)));
+            Ok(News::Discarded { lent: *lent })
         }
         Job::Seal { id, file, header_size, length, durable: (waiter, sequence) } => {
             waiter.wait(*sequence).map_err(io::Error::other)?;

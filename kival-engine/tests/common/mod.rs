@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+use bytes::Bytes;
 use kival_engine::clock::ManualClock;
 use kival_engine::format::group::{GroupHeader, HEADER as GROUP, Position};
 use kival_engine::format::manifest::Manifest;
@@ -10,7 +11,7 @@ use kival_engine::format::record::{self, Kind};
 use kival_engine::format::segment::{SegmentHeader, file_name};
 use kival_engine::fs::hook::{Call, Hook, HookFs, Op, Verdict};
 use kival_engine::fs::{FileSystem, MemoryFs};
-use kival_engine::{CompactionPolicy, Engine, OpenReport, Options, SyncPolicy};
+use kival_engine::{CompactionPolicy, Engine, LargeStart, LargeWrite, OpenReport, Options, SyncPolicy};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
@@ -101,6 +102,20 @@ impl Store {
             left -= 1;
             left == 0 || !(progress.running || progress.scheduled)
         });
+    }
+
+    /// Begins a large value, as soon as that can be. Nothing may be staged.
+    pub fn begin_large(&self, engine: &mut Engine, key: &[u8], value: &Bytes) -> LargeWrite {
+        let mut begun = None;
+        self.drive(engine, |engine| {
+            match engine.begin_large(key.len(), value.clone()) {
+                LargeStart::Begun(write) => begun = Some(write),
+                LargeStart::Later => {}
+                LargeStart::Never => panic!("there is room"),
+            }
+            begun.is_some()
+        });
+        begun.unwrap()
     }
 
     /// Lets what compaction there is to do come to its end.

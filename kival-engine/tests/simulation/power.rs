@@ -118,6 +118,18 @@ fn many_lives_have_a_runway() {
 }
 
 #[test]
+fn many_lives_have_large_values() {
+    let put = |seed: &u64| {
+        let mut bench = Bench::new(*seed, Arc::new(SimFs::new(*seed, Sabotage::None)));
+        let ended = one_life(&mut bench);
+        assert!(ended.is_ok(), "nothing is cut");
+        bench.larges > 0
+    };
+    let lives = (0..100).filter(put).count();
+    assert!(lives > 30, "the simulation has hardly any large values: in {lives} lives of 100");
+}
+
+#[test]
 fn the_same_seed_makes_the_same_calls() {
     let calls = |seed| {
         let disk = SimFs::new(seed, Sabotage::None);

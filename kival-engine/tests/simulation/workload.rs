@@ -1,11 +1,14 @@
 //! Random work on a store, beside its model.
 
 use crate::history::{DATABASES, History, State};
+use bytes::Bytes;
 use fastrand::Rng;
 use kival_engine::clock::ManualClock;
 use kival_engine::format::segment::file_name;
 use kival_engine::fs::FileSystem;
-use kival_engine::{Background, CompactionPolicy, Engine, Options, SyncPolicy, Worker, WriteError};
+use kival_engine::{
+    Background, CompactionPolicy, Engine, LargeStart, Options, SyncPolicy, Worker, WriteError,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -35,6 +38,8 @@ pub struct Bench {
     backups: Vec<(PathBuf, State)>,
     /// Times that zeros were seen ahead of the log.
     pub runways: u64,
+    /// Large values that were put.
+    pub larges: u64,
     options: Options,
     puts: u64,
     /// The highest number that was issued, in all lives.
@@ -73,6 +78,7 @@ impl Bench {
             databases: DATABASES as u32,
             segment_size: [4 << 10, 4 << 10, 16 << 10][rng.usize(..3)],
             runway_syncs: [0, 1, 1, 3][rng.usize(..4)],
+            large_value: [0, 500, 2000][rng.usize(..3)],
             cache_size: [0, 8 << 10][rng.usize(..2)],
             reserved_space: [0, 32 << 10][rng.usize(..2)],
             sync: policy,
@@ -98,6 +104,7 @@ impl Bench {
             state: State::default(),
             backups: Vec::new(),
             runways: 0,
+            larges: 0,
             options,
             puts: 0,
             highest: 0,
@@ -178,15 +185,57 @@ impl Bench {
         };
         let mut value = vec![self.puts as u8; size];
         value.extend_from_slice(&self.puts.to_le_bytes());
+        let value = Bytes::from(value);
         let expiry = if self.rng.u8(..3) == 0 { self.now + self.rng.u64(1..3000) } else { 0 };
+        if value.len() as u64 >= engine.large_from() && !self.write_large(engine, &key, &value)? {
+            return Ok(());
+        }
         let sequence = engine.put(db as u32, &key, &value, expiry);
         let Some(sequence) = self.written(sequence)? else { return Ok(()) };
         if sequence <= self.highest {
             return Err(End::Wrong(format!("number {sequence} is issued again")));
         }
         self.highest = sequence;
-        self.state.0[db].insert(key, (Arc::new(value), expiry));
+        self.state.0[db].insert(key, (Arc::new(value.to_vec()), expiry));
         Ok(())
+    }
+
+    /// Has a large value written ahead of its put, and whether it is to be put. Others commit meanwhile.
+    fn write_large(&mut self, engine: &mut Engine, key: &[u8], value: &Bytes) -> Result<bool, End> {
+        self.commit(engine)?;
+        for _ in 0..self.rng.u32(1..20) {
+            match engine.begin_large(key.len(), value.clone()) {
+                LargeStart::Later => self.maintain(engine)?,
+                // As it comes, with the others.
+                LargeStart::Never => return Ok(true),
+                LargeStart::Begun(write) => {
+                    for _ in 0..self.rng.u32(..4) {
+                        let sequence = engine.put(0, b"meanwhile", &vec![0; self.rng.usize(..900)], 1);
+                        let Some(sequence) = self.written(sequence)? else { continue };
+                        self.highest = sequence;
+                        self.commit(engine)?;
+                        self.maintain(engine)?;
+                    }
+                    if self.written(engine.end_large(write.write()))?.is_none() {
+                        return Ok(false);
+                    }
+                    if self.rng.u8(..5) == 0 {
+                        engine.give_up_large();
+                        return Ok(false);
+                    }
+                    if self.rng.u8(..5) == 0 {
+                        let savepoint = engine.savepoint();
+                        self.written(engine.put(0, key, value, 0))?;
+                        engine.roll_back(savepoint);
+                        engine.give_up_large();
+                        return Ok(false);
+                    }
+                    self.larges += u64::from(engine.has_large(key.len(), value));
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn set_expiry(&mut self, engine: &mut Engine, db: usize, key: &[u8]) -> Result<(), End> {
