@@ -163,3 +163,12 @@ fn a_connection_tells_that_it_is_neither_evicted_nor_tracked() {
     let flags = shown(&mut client, &own, "flags").unwrap();
     assert!(flags == "N" || !target::is_kival(), "{flags}");
 }
+
+#[test]
+fn a_connection_is_listed_with_its_descriptor() {
+    let server = server();
+    let (mut one, mut other) = (server.client(), server.client());
+    let (first, second) = (id(&mut one), id(&mut other));
+    let fds = [first, second].map(|id| shown(&mut one, &id, "fd").unwrap().parse::<i32>().unwrap());
+    assert!(fds[0] > 2 && fds[1] > 2 && fds[0] != fds[1], "{fds:?}");
+}

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use kival_engine::fs::hook::{Call, Hook, Op, Verdict};
 use kival_test_support::{Client, Value, eventually};
@@ -430,4 +431,24 @@ fn what_clients_have_cached_is_invalid_when_the_change_is_on_disk() {
     is_misconf(&writer.call(&["SET", "k", "lost"]));
     assert_eq!(cache.read(), invalid(Value::Nil));
     assert_eq!(cache.call(&["GET", "k"]), bulk("new"));
+}
+
+#[test]
+fn the_latency_monitor_names_what_a_slow_disk_has_held_up() {
+    let server = start("always");
+    let mut client = server.client();
+    assert_eq!(client.call(&["CONFIG", "SET", "latency-monitor-threshold", "1"]), Value::ok());
+    server.disk.close();
+    client.send(&["SET", "k", "v"]);
+    server.disk.wait_for_a_sync();
+    let held = Instant::now();
+    while held.elapsed() < Duration::from_millis(20) {
+        std::thread::yield_now();
+    }
+    server.disk.open();
+    assert_eq!(client.read(), Value::ok());
+    let latest = client.call(&["LATENCY", "LATEST"]);
+    let names: Vec<String> =
+        latest.items().unwrap().iter().map(|event| event.items().unwrap()[0].text()).collect();
+    assert!(names.contains(&"aof-fsync-always".to_owned()), "{latest:?}");
 }

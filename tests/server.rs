@@ -153,6 +153,15 @@ fn idle_time_counts_from_the_last_use_or_the_start() {
     let set = idle(&mut client);
     // A second may begin between the two.
     assert!((0..=uptime(&mut client) + 1).contains(&set), "{set}");
+    // Looking at it is no use, and neither is reading it by a client that wants to leave no trace.
+    assert_eq!(client.call(&["CLIENT", "NO-TOUCH", "on"]), Value::ok());
+    let unused = eventually("time passes", || {
+        client.call(&["GET", "k"]);
+        Some(idle(&mut client)).filter(|idle| *idle >= 2)
+    });
+    assert_eq!(client.call(&["CLIENT", "NO-TOUCH", "off"]), Value::ok());
+    assert_eq!(client.call(&["GET", "k"]), Value::bulk("v"));
+    assert!(idle(&mut client) < unused, "it was used");
     server.terminate();
     server.restart();
     let mut client = server.client();

@@ -69,6 +69,11 @@ impl Engine {
         late && !self.syncer.has_failed()
     }
 
+    /// What the slowest sync of the log took since the last call; zero if none has ended.
+    pub fn take_slowest_sync(&self) -> std::time::Duration {
+        self.syncer.take_slowest()
+    }
+
     /// Refuses writes from now on if the log could not be synced.
     pub(super) fn notice_failed_sync(&mut self) {
         if self.poison.is_none()

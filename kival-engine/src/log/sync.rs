@@ -56,6 +56,8 @@ struct Shared {
     durable: DurableMark,
     durable_sequence: AtomicU64,
     syncs: AtomicU64,
+    /// Microseconds that the slowest took since somebody asked.
+    slowest: AtomicU64,
     has_failed: AtomicBool,
     waker: Waker,
     lockstep: bool,
@@ -102,7 +104,9 @@ impl Shared {
         let began = Instant::now();
         let synced = request.files.iter().try_for_each(|file| file.sync());
         let mut state = self.lock();
-        (state.serving, state.quick) = (false, began.elapsed() < QUICK);
+        let took = began.elapsed();
+        (state.serving, state.quick) = (false, took < QUICK);
+        self.slowest.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
         self.syncs.fetch_add(1, Ordering::Relaxed);
         match synced {
             Ok(()) => {
@@ -139,6 +143,7 @@ impl Syncer {
             changed: Condvar::new(),
             durable_sequence: AtomicU64::new(durable.get().sequence),
             syncs: AtomicU64::new(0),
+            slowest: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
             durable,
             waker,
@@ -208,6 +213,11 @@ impl Syncer {
     /// Number of syncs done.
     pub(crate) fn syncs(&self) -> u64 {
         self.shared.syncs.load(Ordering::Relaxed)
+    }
+
+    /// What the slowest sync took since the last call.
+    pub(crate) fn take_slowest(&self) -> Duration {
+        Duration::from_micros(self.shared.slowest.swap(0, Ordering::Relaxed))
     }
 
     /// A handle by which another thread waits.

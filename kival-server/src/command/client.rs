@@ -228,7 +228,7 @@ fn lines<'a>(ctx: &Context<'_>, sessions: impl Iterator<Item = &'a Session>) -> 
 }
 
 /// The line of one connection, with the fields of Redis 7.2. What does not exist here is shown as Redis
-/// shows it where it is not in use; the descriptor is the socket's own affair, hence -1.
+/// shows it where it is not in use.
 fn line(session: &Session, tracker: Option<&Tracker>) -> String {
     let text = String::from_utf8_lossy;
     let output = session.outbox.unsent() + session.held_bytes;
@@ -260,11 +260,12 @@ fn line(session: &Session, tracker: Option<&Tracker>) -> String {
         .map_or((0, 0, 0), |own| (own.channels.len(), own.patterns.len(), own.shards.len()));
     let command = session.last_command_name();
     format!(
-        "id={id} addr={addr} laddr={laddr} fd=-1 name={name} age={age} idle={idle} flags={flags} db={db} \
+        "id={id} addr={addr} laddr={laddr} fd={fd} name={name} age={age} idle={idle} flags={flags} db={db} \
          sub={sub} psub={psub} ssub={ssub} multi={multi} qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem={multi_mem} rbs=0 rbp=0 obl=0 \
          oll={oll} omem={output} tot-mem={memory} events={events} cmd={command} user=default redir={redir} \
          resp={resp} lib-name={lib_name} lib-ver={lib_ver}\n",
         id = session.id,
+        fd = session.fd,
         addr = session.addr,
         laddr = session.laddr,
         name = text(&session.name),
@@ -294,6 +295,7 @@ mod tests {
     fn session() -> Session {
         Session {
             id: 7,
+            fd: 9,
             addr: ([127, 0, 0, 1], 5000).into(),
             laddr: ([127, 0, 0, 1], 6380).into(),
             db: 3,
@@ -337,7 +339,7 @@ mod tests {
              rbs rbp obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
         );
         for part in [
-            "id=7 addr=127.0.0.1:5000 laddr=127.0.0.1:6380 ",
+            "id=7 addr=127.0.0.1:5000 laddr=127.0.0.1:6380 fd=9 ",
             " name=worker age=0 idle=0 flags=N db=3 ",
             " qbuf=12 ",
             " cmd=NULL user=default redir=-1 resp=3 lib-name= lib-ver=1.2\n",

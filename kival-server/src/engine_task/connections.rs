@@ -12,12 +12,19 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 impl EngineTask {
-    pub(super) fn connect(&mut self, addr: SocketAddr, laddr: SocketAddr, outbox: Outbox) -> ClientKey {
+    pub(super) fn connect(
+        &mut self,
+        fd: i32,
+        addr: SocketAddr,
+        laddr: SocketAddr,
+        outbox: Outbox,
+    ) -> ClientKey {
         let id = self.next_id;
         self.next_id += 1;
         let now = Instant::now();
         let session = Session {
             id,
+            fd,
             addr,
             laddr,
             db: 0,

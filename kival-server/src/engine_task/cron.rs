@@ -43,7 +43,7 @@ impl EngineTask {
         }
         let effort = u32::from(self.server.config.active_expire_effort).saturating_sub(1);
         let budget = self.cron_period() * (EXPIRE_PERCENT + 2 * effort) / 100;
-        let started = Instant::now();
+        let (started, monitored) = (Instant::now(), self.monitored_now());
         loop {
             let removed = self.store.engine().expire(EXPIRE_STEP);
             self.store.tell_expired();
@@ -54,6 +54,7 @@ impl EngineTask {
             }
             self.end_turn();
         }
+        self.note_since(monitored, "expire-cycle");
     }
 
     /// Closes clients that have been silent for longer than `timeout`.

@@ -44,7 +44,9 @@ impl EngineTask {
     /// Appends what the turn has staged, and sends its replies or holds them.
     pub(super) fn end_turn(&mut self) {
         self.broadcast_invalidations();
+        let began = self.monitored_now();
         let committed = self.store.engine().commit();
+        self.note_since(began, "aof-write");
         let mut turn = std::mem::take(&mut self.turn);
         self.turns += 1;
         if let Err(error) = &committed {

@@ -105,6 +105,8 @@ pub enum Said {
 pub enum Event {
     /// A connection was accepted; it is told its name.
     Connected {
+        /// The descriptor of its socket.
+        fd: i32,
         /// Its address.
         addr: SocketAddr,
         /// The address it connected to.
@@ -274,6 +276,7 @@ impl EngineTask {
             }
             if news || tick {
                 self.store.engine().maintain();
+                self.note_syncs();
                 self.watch_disk();
                 self.note_backup();
                 self.release_held();
@@ -324,8 +327,8 @@ impl EngineTask {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Connected { addr, laddr, outbox, name } => {
-                let client = self.connect(addr, laddr, outbox);
+            Event::Connected { fd, addr, laddr, outbox, name } => {
+                let client = self.connect(fd, addr, laddr, outbox);
                 let authenticated =
                     self.clients.get(client.slot).is_some_and(|session| session.authenticated);
                 if name.send((client, authenticated)).is_err() {

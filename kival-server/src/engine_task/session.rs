@@ -17,6 +17,8 @@ use std::time::Instant;
 pub struct Session {
     /// Its id: never used again.
     pub id: u64,
+    /// The descriptor of its socket.
+    pub fd: i32,
     /// Its address.
     pub addr: SocketAddr,
     /// The address that it connected to.

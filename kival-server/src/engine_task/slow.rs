@@ -1,11 +1,13 @@
 //! What was slow: the commands that SLOWLOG shows, and the events that LATENCY shows.
 
+use super::EngineTask;
 use super::server_state::ServerState;
 use super::session::Session;
 use crate::command::{Flags, Row, redacted};
+use crate::config::AppendFsync;
 use crate::resp::Args;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Redis keeps so many arguments of a slow command, and so many bytes of each.
 const MOST_ARGUMENTS: usize = 32;
@@ -119,6 +121,28 @@ impl ServerState {
         if took >= self.monitored_from() {
             let sample = Sample { at: unix_seconds(), millis: took.as_millis() as u64 };
             self.latencies.entry(event).or_default().add(sample);
+        }
+    }
+}
+
+impl EngineTask {
+    /// The time, if events are to be measured.
+    pub(super) fn monitored_now(&self) -> Option<Instant> {
+        (self.server.monitored_from() != NEVER).then(Instant::now)
+    }
+
+    /// Notes the slowest sync since the last time.
+    pub(super) fn note_syncs(&mut self) {
+        let always = self.server.config.appendfsync == AppendFsync::Always;
+        let event = if always { "aof-fsync-always" } else { "aof-fsync" };
+        let took = self.store.engine_ref().take_slowest_sync();
+        self.server.note_event(event, took);
+    }
+
+    /// Notes an event that began then.
+    pub(super) fn note_since(&mut self, began: Option<Instant>, event: &'static str) {
+        if let Some(began) = began {
+            self.server.note_event(event, began.elapsed());
         }
     }
 }

@@ -125,7 +125,7 @@ impl Store {
     /// # Errors
     /// [`Abort::Read`] if damage may have taken what is newest.
     pub fn lookup(&mut self, db: u32, key: &[u8]) -> Result<Option<KeyEntry>, Abort> {
-        let found = self.engine.touch(db, key)?;
+        let found = if self.no_touch { self.engine.entry(db, key) } else { self.engine.touch(db, key) }?;
         self.tell_expired();
         match found {
             Some(entry) => {

@@ -7,6 +7,7 @@ use crate::resp::{Codec, ProtocolError};
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -77,10 +78,11 @@ pub async fn serve(stream: TcpStream, lines: Lines) {
 
 async fn begin(stream: TcpStream, lines: Lines) -> Option<Connection> {
     let (addr, laddr) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+    let fd = stream.as_raw_fd();
     let (reader, writer) = stream.into_split();
     let (sender, outbox) = outbox(Some(writer));
     let (name, named) = oneshot::channel();
-    lines.events.send(Event::Connected { addr, laddr, outbox: sender, name }).ok()?;
+    lines.events.send(Event::Connected { fd, addr, laddr, outbox: sender, name }).ok()?;
     let (client, authenticated) = named.await.ok()?;
     outbox.set_authenticated(authenticated);
     let codec = Codec::new(lines.shared.limits(authenticated));

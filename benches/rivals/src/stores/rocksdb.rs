@@ -14,7 +14,7 @@ struct Rocks {
 
 pub fn open(dir: &Path, cache: u64) -> Result<Box<dyn Opened>, Error> {
     let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(&Cache::new_lru_cache(cache as usize));
+    blocks.set_block_cache(&Cache::new_lru_cache(cache as usize)?);
     blocks.set_bloom_filter(10.0, false);
     blocks.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
     let mut options = Options::default();
