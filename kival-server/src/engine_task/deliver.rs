@@ -5,6 +5,7 @@
 //! more than a second behind. A reply goes by the policy under which its command ran, whatever becomes of
 //! that meanwhile. What a client does not take is limited.
 
+use super::gather::Gathering;
 use super::run::{misconf, write_refusal};
 use super::session::{Held, Session};
 use super::{ClientKey, EngineTask, TurnReply};
@@ -69,10 +70,11 @@ impl EngineTask {
         if let Some(latest) = waiting.clone().max() {
             // Where all clients wait there is nothing else to do, and a hand-over costs more than the sync.
             if waiting.count() + self.waiting.len() >= self.clients.connected {
+                self.gathering = Gathering::default();
                 self.store.engine().sync_now_of(latest);
                 durable = self.store.engine().durable_sequence();
             } else {
-                self.store.engine().request_sync_of(latest);
+                self.gathering.join(latest);
             }
         }
         for reply in turn.drain(..) {

@@ -12,6 +12,7 @@
 //! | `deliver.rs` | replies: what they depend on, limits on what waits |
 //! | `meter.rs`, `statistics.rs`, `slow.rs` | what commands cost, and which were slow |
 //! | `cron.rs`, `rates.rs` | what happens by the clock, and how fast counters rise |
+//! | `gather.rs` | syncs that wait for company |
 //! | `park.rs`, `pause.rs`, `waits.rs` | commands that wait |
 //! | `channels.rs`, `messages.rs`, `monitor.rs` | who listens to messages or commands, and their way out |
 //! | `tracking.rs` | what clients have cached |
@@ -24,6 +25,7 @@ pub mod channels;
 mod connections;
 pub mod cron;
 mod deliver;
+mod gather;
 mod messages;
 mod meter;
 pub mod monitor;
@@ -49,6 +51,7 @@ use crate::net::shared::Shared;
 use crate::resp::{Batch, ErrorReply, Output};
 use crate::server::ServerError;
 use deliver::Waiting;
+use gather::Gathering;
 use kival_engine::{Engine, OpenError};
 use park::{Parked, ReadResult};
 use server_state::ServerState;
@@ -163,6 +166,8 @@ pub struct EngineTask {
     waiting: BinaryHeap<Waiting>,
     /// Clients in a wait for the log or the clock.
     waits: Vec<ClientKey>,
+    /// A sync that others may still join.
+    gathering: Gathering,
     draining: Option<Instant>,
     /// Whether the disk does not keep up: what depends on the log then waits under `everysec` too.
     disk_is_behind: bool,
@@ -203,6 +208,7 @@ impl EngineTask {
             ready: VecDeque::new(),
             waiting: BinaryHeap::new(),
             waits: Vec::new(),
+            gathering: Gathering::default(),
             draining: None,
             disk_is_behind: false,
             clock: Instant::now(),
@@ -234,7 +240,7 @@ impl EngineTask {
                 _ = cron.tick() => tick = true,
                 _ = upkeep.tick(), if self.cron_period() > UPKEEP_EVERY => news = true,
                 _ = inbox.requests.recv_many(&mut requests, TURN_REQUESTS) => {}
-                () = std::future::ready(()), if !self.ready.is_empty() => {}
+                () = std::future::ready(()), if !self.ready.is_empty() || !requests.is_empty() => {}
             }
             // Whatever woke the loop: nothing that comes often may keep the requests waiting.
             while requests.len() < TURN_REQUESTS
@@ -290,8 +296,11 @@ impl EngineTask {
                 return Ok(self.finish());
             }
             // On one thread the connections must get their turn too.
-            if !self.ready.is_empty() {
+            if !self.ready.is_empty() || self.gathering.is_on() {
                 tokio::task::yield_now().await;
+            }
+            if self.gathering.is_on() {
+                self.gather(&mut inbox.requests, &mut requests);
             }
         }
     }
