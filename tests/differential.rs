@@ -41,7 +41,7 @@ fn reference() -> Option<Launch> {
 /// The server under test and the one to compare with.
 fn pair() -> Option<(Server, Server)> {
     let reference = reference()?.start();
-    Some((target::start(&["--appendfsync", "everysec"]), reference))
+    Some((target::start(&["--appendfsync", "everysec", "--large-value-size", "2kb"]), reference))
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod exchange;
 mod faults;
 mod import;
 mod inside;
+mod large;
 mod limits;
 mod linearizable;
 mod messages;

@@ -24,12 +24,30 @@ pub enum Abort {
     Read(ReadError),
     /// Nothing can be written.
     Write(WriteError),
+    /// The value is too large for a turn: the command runs again when it has been written.
+    Large(LargeArg),
     /// The reply comes when something has happened.
     Wait(Wait),
     /// There is no reply.
     Silent,
     /// What was queued behind MULTI is to run; its replies are the reply.
     Run(Box<Transaction>),
+}
+
+/// A value that a key is to be set to, by its place in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LargeArg {
+    /// Bytes of the key.
+    pub key_size: usize,
+    address: usize,
+    len: usize,
+}
+
+impl LargeArg {
+    /// These bytes, for a key of `key_size` bytes.
+    pub fn new(key_size: usize, value: &[u8]) -> LargeArg {
+        LargeArg { key_size, address: value.as_ptr().addr(), len: value.len() }
+    }
 }
 
 /// What a command waits for, and what it answers then.

@@ -39,7 +39,7 @@ mod string_numeric;
 mod string_set;
 mod transaction;
 
-pub use context::{Abort, Context, Outcome, Wait, WaitFor};
+pub use context::{Abort, Context, LargeArg, Outcome, Wait, WaitFor};
 pub use redact::redacted;
 pub use row::{Categories, Command, Flags, Group, KeySpec, Keys};
 

@@ -72,6 +72,7 @@ impl EngineTask {
             && let Some(mut gone) = self.clients.remove(client.slot)
         {
             self.unwatch(&mut gone);
+            self.forget_large(client);
             if let Some(own) = &gone.subscriptions {
                 self.store.channels.forget(client, own);
             }
@@ -105,6 +106,10 @@ impl EngineTask {
     pub(super) fn resume(&mut self, client: ClientKey) {
         if !self.is_here(client) {
             return;
+        }
+        if self.holds_large(client) {
+            // Its value is to be the first of its group.
+            self.end_turn();
         }
         let Some(mut session) = self.clients.take(client.slot) else { return };
         // One batch at a time: the others of this turn want to run too.

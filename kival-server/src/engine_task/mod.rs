@@ -16,6 +16,7 @@
 //! | `park.rs`, `pause.rs`, `waits.rs` | commands that wait |
 //! | `channels.rs`, `messages.rs`, `monitor.rs` | who listens to messages or commands, and their way out |
 //! | `tracking.rs` | what clients have cached |
+//! | `large.rs` | commands that put a large value |
 //! | `store.rs`, `reload.rs` | the engine as handlers see it |
 //! | `transaction.rs`, `watch.rs` | MULTI to EXEC, and what WATCH sees |
 //! | `warm.rs` | loads ahead of what commands will look up |
@@ -26,6 +27,7 @@ mod connections;
 pub mod cron;
 mod deliver;
 mod gather;
+mod large;
 mod messages;
 mod meter;
 pub mod monitor;
@@ -52,7 +54,8 @@ use crate::resp::{Batch, ErrorReply, Output};
 use crate::server::ServerError;
 use deliver::Waiting;
 use gather::Gathering;
-use kival_engine::{Engine, OpenError};
+use kival_engine::{Engine, LargeWritten, OpenError};
+use large::Larges;
 use park::{Parked, ReadResult};
 use server_state::ServerState;
 use session::{Clients, Standing};
@@ -123,6 +126,8 @@ pub enum Event {
     Refused,
     /// The values of a parked command were read.
     Read(ClientKey, ReadResult),
+    /// The large value of a parked command was written, or could not be.
+    LargeWritten(ClientKey, Box<LargeWritten>),
     /// The server is to end.
     Shutdown,
 }
@@ -168,6 +173,8 @@ pub struct EngineTask {
     waits: Vec<ClientKey>,
     /// A sync that others may still join.
     gathering: Gathering,
+    /// Large arguments on their way to the disk.
+    larges: Larges,
     draining: Option<Instant>,
     /// Whether the disk does not keep up: what depends on the log then waits under `everysec` too.
     disk_is_behind: bool,
@@ -209,6 +216,7 @@ impl EngineTask {
             waiting: BinaryHeap::new(),
             waits: Vec::new(),
             gathering: Gathering::default(),
+            larges: Larges::default(),
             draining: None,
             disk_is_behind: false,
             clock: Instant::now(),
@@ -288,6 +296,7 @@ impl EngineTask {
                 self.release_held();
                 self.end_waits();
             }
+            self.begin_large();
             self.apply_settings();
             if self.server.shutdown && self.draining.is_none() {
                 self.begin_drain();
@@ -346,6 +355,7 @@ impl EngineTask {
             }
             Event::Refused => self.server.counters.rejected += 1,
             Event::Read(client, result) => self.values_read(client, result),
+            Event::LargeWritten(client, written) => self.large_written(client, *written),
             Event::Shutdown => self.server.shutdown = true,
         }
     }

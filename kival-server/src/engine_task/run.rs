@@ -48,6 +48,9 @@ impl EngineTask {
                 warm::batch(self.store.engine_ref(), session.db, &batch, index);
             }
             let (step, ran) = self.run_command(session, client, batch.command(index));
+            if self.holds_large(client) && !matches!(step, Step::Park(Parked::Reading | Parked::Paused)) {
+                self.release_large();
+            }
             if !self.store.channels.outgoing.is_empty() {
                 self.deliver(client, session, &mut output);
             }
@@ -123,7 +126,7 @@ impl EngineTask {
         if session.transaction.is_some() && !row.command.flags.has(Flags::UNQUEUED) {
             return (self.queue(session, row, args), None);
         }
-        let step = match self.execute(session, client, row.command, args) {
+        let step = match self.execute_alone(session, client, row.command, args) {
             Ok(Reply::Error(error)) => self.refuse(error),
             Ok(reply) => Step::Reply(reply),
             Err(abort) => self.abort(session, client, row.command, args, abort),
@@ -152,6 +155,26 @@ impl EngineTask {
         self.refuse(error)
     }
 
+    /// Runs a handler that is not one of a transaction: it may end for a large value to be written. If that
+    /// cannot be done ahead, it runs once more and writes it in the turn.
+    fn execute_alone(
+        &mut self,
+        session: &mut Session,
+        client: ClientKey,
+        command: &Command,
+        args: Args<'_>,
+    ) -> Outcome {
+        self.store.began = Some(self.store.engine_ref().savepoint());
+        let mut outcome = self.execute(session, client, command, args);
+        self.store.began = None;
+        if let Err(Abort::Large(value)) = &outcome
+            && !self.want_large(client, args, *value)
+        {
+            outcome = self.execute(session, client, command, args);
+        }
+        outcome
+    }
+
     /// Runs a handler, and takes back what it has changed if it has no reply.
     pub(super) fn execute(
         &mut self,
@@ -173,7 +196,7 @@ impl EngineTask {
             self.store.forget_taken_back();
             self.store.channels.take_back(messages, matches!(abort, Abort::Error(_)));
             self.store.tracking.take_back(noted);
-            if matches!(abort, Abort::Cold(_)) {
+            if matches!(abort, Abort::Cold(_) | Abort::Large(_)) {
                 // It runs again, and counts then.
                 self.store.recount(counted);
             }
@@ -269,6 +292,8 @@ impl EngineTask {
                 let refusal = self.refuse_write(&error);
                 self.refuse(refusal)
             }
+            // It has been queued, or it would have run.
+            Abort::Large(_) => Step::Park(Parked::Reading),
             Abort::Run(transaction) => self.run_transaction(session, client, transaction),
             Abort::Read(error) => Step::Reply(Reply::Error(self.refuse_read(&error))),
             Abort::Cold(read) => {

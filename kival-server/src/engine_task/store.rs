@@ -4,10 +4,10 @@ use super::ClientKey;
 use super::channels::Channels;
 use super::tracking::{Tracker, Tracking};
 use super::watch::Watches;
-use crate::command::Abort;
+use crate::command::{Abort, LargeArg};
 use crate::config::NotifyEvents;
 use bytes::Bytes;
-use kival_engine::{Engine, Fetched, KeyEntry};
+use kival_engine::{Engine, Fetched, KeyEntry, Savepoint};
 
 /// The keys of all databases.
 ///
@@ -19,6 +19,8 @@ pub struct Store {
     depends: u64,
     /// Whether look-ups count as no accesses: the client whose command runs wants it so.
     pub no_touch: bool,
+    /// Where the command that runs began, if it may park for a large value before it has changed anything.
+    pub began: Option<Savepoint>,
     /// Look-ups that found a key.
     pub hits: u64,
     /// Look-ups that did not.
@@ -42,6 +44,7 @@ impl Store {
             engine,
             depends: 0,
             no_touch: false,
+            began: None,
             hits: 0,
             misses: 0,
             changes: 0,
@@ -182,11 +185,20 @@ impl Store {
         }
     }
 
+    /// Whether a large value is to be written before it is put.
+    #[cold]
+    fn is_to_park(&self, key: &[u8], value: &[u8]) -> bool {
+        self.began.is_some_and(|began| self.engine.is_at(&began)) && !self.engine.has_large(key.len(), value)
+    }
+
     /// Sets a key; `expiry` in Unix milliseconds, 0 for none.
     ///
     /// # Errors
-    /// [`Abort::Write`].
+    /// [`Abort::Write`], or [`Abort::Large`] if nothing else was changed before.
     pub fn put(&mut self, db: u32, key: &[u8], value: &[u8], expiry: u64) -> Result<(), Abort> {
+        if value.len() as u64 >= self.engine.large_from() && self.is_to_park(key, value) {
+            return Err(Abort::Large(LargeArg::new(key.len(), value)));
+        }
         if !self.events.is_none() {
             self.before_put(db, key);
         }

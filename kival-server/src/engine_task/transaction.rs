@@ -122,7 +122,8 @@ impl EngineTask {
                     self.counted_error(refusal)
                 }
                 Err(Abort::Wait(wait)) => self.without_waiting(wait),
-                Err(Abort::Silent | Abort::Run(_)) => Reply::Null,
+                // For a large value no command of a transaction ends.
+                Err(Abort::Silent | Abort::Run(_) | Abort::Large(_)) => Reply::Null,
                 Err(Abort::Cold(met)) => {
                     self.store.engine().roll_back(savepoint);
                     self.store.forget_taken_back();

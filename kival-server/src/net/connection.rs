@@ -4,7 +4,7 @@ use super::outbox::{OutboxKeeper, Standing, outbox};
 use super::shared::Shared;
 use crate::engine_task::{ClientKey, Event, Request, Said};
 use crate::resp::{Codec, ProtocolError};
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -28,6 +28,10 @@ const MOST_UNSENT: usize = 1 << 20;
 const LEAST_ROOM: usize = 1 << 10;
 const MOST_ROOM: usize = 64 << 10;
 
+/// Most bytes that one read brings, and that are taken of an unfinished command before the others of this thread
+/// have their turn.
+const MOST_READ: usize = 128 << 10;
+
 /// The ways to the engine task.
 #[derive(Clone)]
 pub struct Lines {
@@ -48,6 +52,8 @@ struct Connection {
     input: BytesMut,
     /// Room for the next read, in bytes.
     room: usize,
+    /// Bytes of an unfinished command that were read in one go.
+    in_one_go: usize,
     /// Requests were left undecoded: too many are in flight.
     behind: bool,
     /// The client has sent its last.
@@ -94,6 +100,7 @@ async fn begin(stream: TcpStream, lines: Lines) -> Option<Connection> {
         codec,
         input: BytesMut::new(),
         room: LEAST_ROOM,
+        in_one_go: 0,
         behind: false,
         read_ended: false,
         deaf: false,
@@ -109,7 +116,15 @@ impl Connection {
                     // What it waits for, if only for time, it will never hear.
                     self.say(Said::Ended).await;
                 }
-                Next::Read(_) | Next::Decode => self.decode().await,
+                Next::Read(read) => {
+                    self.in_one_go += read;
+                    self.decode().await;
+                    if self.in_one_go >= MOST_READ {
+                        self.in_one_go = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Next::Decode => self.decode().await,
                 Next::End => return Ok(()),
             }
         }
@@ -151,7 +166,8 @@ impl Connection {
     /// Reads once, and fits the room for the next read to what came.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.input.reserve(self.room);
-        let read = ready!(poll_read_buf(Pin::new(&mut self.reader), cx, &mut self.input))?;
+        let mut input = (&mut self.input).limit(MOST_READ);
+        let read = ready!(poll_read_buf(Pin::new(&mut self.reader), cx, &mut input))?;
         if read >= self.room {
             self.room = (self.room * 4).min(MOST_ROOM);
         } else if read < self.room / 8 {
@@ -173,6 +189,7 @@ impl Connection {
             }
             match self.codec.read(&mut self.input) {
                 Ok(Some(batch)) => {
+                    self.in_one_go = 0;
                     self.outbox.sent_batch();
                     self.say(Said::Batch(batch)).await;
                 }

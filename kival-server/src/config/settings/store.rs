@@ -110,4 +110,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         change: RunTime,
         help: "Memory for values that were lately written or read; 0 is none",
     },
+    Setting {
+        name: "large-value-size",
+        heading: Store,
+        kind: Kind::Memory {
+            min: 0,
+            max: SIZE_MAX,
+            get: |c| c.large_value_size,
+            set: |c, bytes| c.large_value_size = bytes,
+        },
+        default: "8mb",
+        unit: "bytes",
+        change: RunTime,
+        help: "Values of this size or more are written and read beside the turns of other clients; 0 is never",
+    },
 ];
