@@ -110,6 +110,20 @@ fn only_the_very_bytes_that_were_written_are_taken_for_them() {
 }
 
 #[test]
+fn a_value_that_was_begun_before_the_store_was_opened_again_is_refused() {
+    let (store, ..) = store();
+    let mut engine = store.open().0;
+    let large = value(b'x');
+    let written = begin(&mut engine, b"large", &large).write();
+    engine.close().unwrap();
+    let mut engine = store.open().0;
+    assert!(engine.end_large(written).is_err() && !engine.has_large(5, &large));
+    put_large(&mut engine, b"large", &large);
+    engine.close().unwrap();
+    assert_eq!(store.open().0.get(0, b"large").unwrap(), Some(large));
+}
+
+#[test]
 fn a_large_value_is_read_beside_the_writer() {
     let (store, ..) = store();
     let mut engine = store.open().0;

@@ -23,6 +23,8 @@ use crate::log::keeper::{Job, Prepared};
 use crate::log::segments::SegmentState;
 use bytes::Bytes;
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Bytes that are written, and summed, at a time.
 const CHUNK: usize = 1 << 20;
@@ -47,6 +49,8 @@ pub struct LargeWrite {
     segment: Prepared,
     key_size: usize,
     value: Bytes,
+    /// Of the engine that lent the segment: no other knows it.
+    lender: Arc<PathBuf>,
 }
 
 /// A large value that was written, or could not be: for [`Engine::end_large`].
@@ -146,7 +150,7 @@ impl Engine {
         let Prepare::Ready(segment) = std::mem::replace(&mut self.prepare, Prepare::Lent) else {
             return LargeStart::Later;
         };
-        LargeStart::Begun(LargeWrite { segment, key_size, value })
+        LargeStart::Begun(LargeWrite { segment, key_size, value, lender: self.home.dir.clone() })
     }
 
     /// Takes in a value that was written: the next [`Self::put`] of it, if it is the first record of its group,
@@ -156,6 +160,9 @@ impl Engine {
     /// [`WriteError`] if it could not be written. The log is as it was.
     pub fn end_large(&mut self, written: LargeWritten) -> Result<(), WriteError> {
         let LargeWritten { write, crc } = written;
+        if !Arc::ptr_eq(&write.lender, &self.home.dir) {
+            return Err(WriteError::Append { cause: "the store was opened again meanwhile".into() });
+        }
         match crc {
             Ok(crc) => {
                 self.large = Some(LargeValue { write, crc });
