@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is test code, helpers included")]
 
 mod backup;
+mod changes;
 mod churn;
 mod clients;
 mod cold;

@@ -13,6 +13,7 @@
 //! | `log` | segments, hints and manifest as files; sync and housekeeping threads | the keydir |
 //! | `recovery` | from files to keydir, at open | a clock |
 //! | `compaction` | merges, and when to do them | a change of the keydir outside the writer |
+//! | [`feed`] | changes in order, read from the log | the keydir |
 //! | [`offline`] | check, inspect, repair and restore of a store that no server has open | a change of what it reads |
 //! | [`fs`], [`clock`] | what the engine needs of a machine, as traits | |
 
@@ -21,6 +22,7 @@ pub mod clock;
 mod compaction;
 pub mod engine;
 pub mod error;
+pub mod feed;
 pub mod format;
 pub mod fs;
 pub mod keydir;

@@ -72,7 +72,9 @@ impl<'a> Judge<'a> {
         if superseded_by > self.history.cut {
             return Fate::Hold { until: superseded_by };
         }
-        self.floors.feed = self.floors.feed.max(seen.sequence);
+        // Without the map that was in force, what follows up to the next one cannot be given its databases.
+        let last_told = if seen.kind == Kind::Namespaces { superseded_by } else { seen.sequence };
+        self.floors.feed = self.floors.feed.max(last_told);
         self.floors.restore = self.floors.restore.max(superseded_by);
         Fate::Drop
     }

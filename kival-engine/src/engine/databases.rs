@@ -187,6 +187,11 @@ impl Databases {
         self.by_namespace = pairs.collect();
     }
 
+    /// The map as it is now.
+    pub(crate) fn map(&self) -> NamespaceMap {
+        NamespaceMap::of(self.next_namespace, &self.spaces)
+    }
+
     /// The space of a namespace, if a database has it.
     pub(crate) fn of_namespace(&mut self, namespace: u32) -> Option<&mut Space> {
         let db = *self.by_namespace.get(&namespace)?;

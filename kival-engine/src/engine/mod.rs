@@ -44,6 +44,7 @@ pub use write::Savepoint;
 use crate::cache::ValueCache;
 use crate::compaction::{CompactionPolicy, Compactor};
 use crate::error::{OpenError, WriteError};
+use crate::feed::Memory;
 use crate::format::group::Position;
 use crate::fs::LockGuard;
 use crate::keydir::Entry;
@@ -59,6 +60,7 @@ use quarantine::Quarantine;
 use runway::SyncPace;
 use space::DiskSpace;
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use write::Stage;
 
 /// Time before housekeeping that failed is tried again, in milliseconds.
@@ -131,6 +133,7 @@ pub struct Engine {
     pub(crate) compactor: Compactor,
     backups: backup::Backups,
     pub(crate) scrubber: scrub::Scrubber,
+    pub(crate) feed_memory: Arc<Mutex<Memory>>,
     expired: u64,
     /// Keys removed because their time had come, if someone wants their names.
     expired_keys: Option<Vec<(u32, Box<[u8]>)>>,
@@ -240,6 +243,7 @@ impl Engine {
             keeper,
             compactor,
             scrubber: scrub::Scrubber::default(),
+            feed_memory: Arc::default(),
         };
         engine.tick();
         Ok((engine, opened.report))
@@ -300,6 +304,11 @@ impl Engine {
     /// The highest sequence that is on disk with everything before it.
     pub fn durable_sequence(&self) -> u64 {
         self.syncer.durable_sequence()
+    }
+
+    /// How far the log is on disk.
+    pub(crate) fn durable_mark(&self) -> Mark {
+        self.durable.get()
     }
 
     /// The highest sequence that counts so far, committed or staged. Numbers of a turn that was taken

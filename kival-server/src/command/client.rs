@@ -235,7 +235,7 @@ fn line(session: &Session, tracker: Option<&Tracker>) -> String {
     let queued = session.transaction.as_deref();
     let multi_mem = queued.map_or(0, |transaction| transaction.bytes);
     let memory = size_of::<Session>() + session.query_bytes + multi_mem + output;
-    let waits = matches!(session.parked, Some(Parked::Waiting(_) | Parked::Paused));
+    let waits = session.parked.as_ref().is_some_and(Parked::is_blocked);
     let listens = session.subscriptions.is_some();
     let manner = session.manner;
     let all = [

@@ -2,6 +2,7 @@
 
 use crate::config::NotifyEvents;
 use crate::engine_task::ClientKey;
+use crate::engine_task::follow::Following;
 use crate::engine_task::server_state::ServerState;
 use crate::engine_task::session::{Clients, Session};
 use crate::engine_task::store::Store;
@@ -28,6 +29,8 @@ pub enum Abort {
     Large(LargeArg),
     /// The reply comes when something has happened.
     Wait(Wait),
+    /// The change feed is read, by a thread that may wait; then the reply comes.
+    Follow(Box<Following>),
     /// There is no reply.
     Silent,
     /// What was queued behind MULTI is to run; its replies are the reply.

@@ -147,11 +147,8 @@ fn server(ctx: &mut Context<'_>, report: &mut Report) {
 }
 
 fn clients(ctx: &mut Context<'_>, report: &mut Report) {
-    let blocked = ctx
-        .clients
-        .iter()
-        .filter(|session| matches!(session.parked, Some(Parked::Waiting(_) | Parked::Paused)))
-        .count();
+    let blocked =
+        ctx.clients.iter().filter(|session| session.parked.as_ref().is_some_and(Parked::is_blocked)).count();
     report.field("connected_clients", ctx.clients.connected);
     report.field("cluster_connections", 0);
     report.field("maxclients", ctx.server.config.maxclients);

@@ -1,6 +1,7 @@
 //! KIVAL: what Redis has no word for: a connection's own durability, the segments of the log, compaction,
-//! scrubs.
+//! scrubs. The change feed is in `changes.rs`.
 
+use super::changes::changes;
 use super::introspection::help;
 use super::options::{SYNTAX_ERROR, is_word};
 use super::server::COMPACTING;
@@ -27,6 +28,17 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     complexity: "That of the subcommand",
     summary: "Holds the commands about kival's own store.",
     subcommands: &[
+        Command {
+            name: "changes",
+            handler: changes,
+            arity: -4,
+            flags: SUBCOMMAND.flags.and(Flags::NO_MULTI).and(Flags::BLOCKING),
+            complexity: "O(N) with N changes looked at; the log is read in the background",
+            tips: &["nondeterministic_output"],
+            summary: "Answers the changes behind a sequence, in their order: SINCE seq [COUNT n] [BLOCK ms] \
+                [MATCH pattern] [WITHVALUES].",
+            ..SUBCOMMAND
+        },
         Command {
             name: "compact",
             handler: compact,

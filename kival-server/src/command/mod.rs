@@ -11,6 +11,7 @@
 mod bitfield;
 mod bitmap;
 mod bits;
+mod changes;
 mod client;
 mod connection;
 pub mod context;
@@ -39,6 +40,7 @@ mod string_numeric;
 mod string_set;
 mod transaction;
 
+pub use changes::answer as changes_answer;
 pub use context::{Abort, Context, LargeArg, Outcome, Wait, WaitFor};
 pub use redact::redacted;
 pub use row::{Categories, Command, Flags, Group, KeySpec, Keys};

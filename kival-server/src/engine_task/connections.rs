@@ -137,7 +137,7 @@ impl EngineTask {
             return;
         };
         session.input_ended = true;
-        if matches!(session.parked, Some(Parked::Waiting(_) | Parked::Paused)) {
+        if session.parked.as_ref().is_some_and(Parked::is_blocked) {
             session.closing = true;
             session.outbox.close();
         }

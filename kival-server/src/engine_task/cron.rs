@@ -19,6 +19,9 @@ impl EngineTask {
     /// One beat of the clock, `hz` times a second.
     pub(super) fn cron(&mut self) {
         self.expire();
+        if !self.followers.is_empty() {
+            self.sync_for_followers();
+        }
         let counters = &self.server.counters;
         let counted = [counters.commands, counters.bytes_in, counters.bytes_out];
         self.server.rates.measure(Instant::now(), counted);

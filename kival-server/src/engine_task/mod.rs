@@ -13,7 +13,7 @@
 //! | `meter.rs`, `statistics.rs`, `slow.rs` | what commands cost, and which were slow |
 //! | `cron.rs`, `rates.rs` | what happens by the clock, and how fast counters rise |
 //! | `gather.rs` | syncs that wait for company |
-//! | `park.rs`, `pause.rs`, `waits.rs` | commands that wait |
+//! | `park.rs`, `pause.rs`, `waits.rs`, `follow.rs` | commands that wait |
 //! | `channels.rs`, `messages.rs`, `monitor.rs` | who listens to messages or commands, and their way out |
 //! | `tracking.rs` | what clients have cached |
 //! | `large.rs` | commands that put a large value |
@@ -26,6 +26,7 @@ pub mod channels;
 mod connections;
 pub mod cron;
 mod deliver;
+pub mod follow;
 mod gather;
 mod large;
 mod messages;
@@ -53,6 +54,7 @@ use crate::net::shared::Shared;
 use crate::resp::{Batch, ErrorReply, Output};
 use crate::server::ServerError;
 use deliver::Waiting;
+use follow::FeedResult;
 use gather::Gathering;
 use kival_engine::{Engine, LargeWritten, OpenError};
 use large::Larges;
@@ -128,6 +130,8 @@ pub enum Event {
     Read(ClientKey, ReadResult),
     /// The large value of a parked command was written, or could not be.
     LargeWritten(ClientKey, Box<LargeWritten>),
+    /// The change feed was read for a client.
+    Changes(ClientKey, FeedResult),
     /// The server is to end.
     Shutdown,
 }
@@ -175,6 +179,8 @@ pub struct EngineTask {
     gathering: Gathering,
     /// Large arguments on their way to the disk.
     larges: Larges,
+    /// Clients that have seen all changes there are, and wait for others.
+    followers: Vec<ClientKey>,
     draining: Option<Instant>,
     /// Whether the disk does not keep up: what depends on the log then waits under `everysec` too.
     disk_is_behind: bool,
@@ -217,6 +223,7 @@ impl EngineTask {
             waits: Vec::new(),
             gathering: Gathering::default(),
             larges: Larges::default(),
+            followers: Vec::new(),
             draining: None,
             disk_is_behind: false,
             clock: Instant::now(),
@@ -283,6 +290,7 @@ impl EngineTask {
             }
             if std::mem::take(&mut self.server.unblocked) {
                 self.end_waits();
+                self.wake_followers();
             }
             if self.waits_for_log() {
                 // WAITAOF wants the log on disk under any policy.
@@ -295,6 +303,7 @@ impl EngineTask {
                 self.note_backup();
                 self.release_held();
                 self.end_waits();
+                self.wake_followers();
             }
             self.begin_large();
             self.apply_settings();
@@ -356,6 +365,7 @@ impl EngineTask {
             Event::Refused => self.server.counters.rejected += 1,
             Event::Read(client, result) => self.values_read(client, result),
             Event::LargeWritten(client, written) => self.large_written(client, *written),
+            Event::Changes(client, result) => self.changes_read(client, result),
             Event::Shutdown => self.server.shutdown = true,
         }
     }

@@ -8,10 +8,12 @@ use crate::command::{Command, Wait, WaitFor};
 use crate::resp::{Args, Reply};
 use kival_engine::{BackupStatus, ColdRead, Fetched, ReadBack, ReadError};
 
+use super::follow::Following;
 use super::store::Store;
 use std::collections::HashSet;
 
-const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+/// The answer to who was woken by CLIENT UNBLOCK with ERROR.
+pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 
 /// Why a connection's next command does not run.
 #[derive(Debug)]
@@ -22,6 +24,20 @@ pub enum Parked {
     Waiting(Wait),
     /// A pause holds it back.
     Paused,
+    /// It follows the change feed; its reply is made when something is found.
+    Following(Box<Following>),
+}
+
+impl Parked {
+    /// Whether the command is over when what it waits for has come; others run again then.
+    pub fn ends_command(&self) -> bool {
+        matches!(self, Parked::Waiting(_) | Parked::Following(_))
+    }
+
+    /// Whether its client counts as blocked: all but those whose values are being read.
+    pub fn is_blocked(&self) -> bool {
+        !matches!(self, Parked::Reading)
+    }
 }
 
 /// Values that were read for a parked command.

@@ -71,11 +71,11 @@ impl EngineTask {
                     meter.is_due(ran, &batch, index, output.len());
                     self.read_clock(session, &mut meter, batch.command(index));
                     // One that reads or is paused runs again; one that waits is over when its wait is.
-                    let next = if matches!(parked, Parked::Waiting(_)) { index + 1 } else { index };
+                    let next = if parked.ends_command() { index + 1 } else { index };
                     if matches!(parked, Parked::Waiting(_)) {
                         self.waits.push(client);
                     }
-                    if !matches!(parked, Parked::Reading) {
+                    if parked.is_blocked() {
                         session.closing |= session.input_ended;
                     }
                     session.parked = Some(parked);
@@ -288,6 +288,10 @@ impl EngineTask {
             Abort::Error(error) => self.refuse(error),
             Abort::Silent => Step::Silent,
             Abort::Wait(wait) => Step::Park(Parked::Waiting(wait)),
+            Abort::Follow(following) => {
+                self.read_changes(client, &following);
+                Step::Park(Parked::Following(following))
+            }
             Abort::Write(error) => {
                 let refusal = self.refuse_write(&error);
                 self.refuse(refusal)

@@ -122,8 +122,8 @@ impl EngineTask {
                     self.counted_error(refusal)
                 }
                 Err(Abort::Wait(wait)) => self.without_waiting(wait),
-                // For a large value no command of a transaction ends.
-                Err(Abort::Silent | Abort::Run(_) | Abort::Large(_)) => Reply::Null,
+                // No queued command ends for a large value, or to follow the feed.
+                Err(Abort::Silent | Abort::Run(_) | Abort::Large(_) | Abort::Follow(_)) => Reply::Null,
                 Err(Abort::Cold(met)) => {
                     self.store.engine().roll_back(savepoint);
                     self.store.forget_taken_back();

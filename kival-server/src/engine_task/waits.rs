@@ -73,19 +73,24 @@ impl EngineTask {
             let over = park::wait_over(wait, durable, now, self.store.engine_ref().backups());
             let hopeless = if wait.until.is_for_log() { poisoned.clone() } else { None };
             match over.or(hopeless) {
-                Some(reply) => {
-                    session.parked = None;
-                    let mut output = Output::new();
-                    let replies = session.answer(&reply, &mut output);
-                    let batches = u32::from(session.finish_waiting_batch());
-                    let before = session.standing();
-                    self.turn.push(TurnReply::free(client.slot, output, replies, batches, before));
-                    self.ready.push_back(client);
-                }
+                Some(reply) => self.answer_waiting(client, &reply),
                 None => self.waits.push(client),
             }
         }
         self.end_turn();
+    }
+
+    /// Answers a command whose wait is over; what stands behind it goes on.
+    pub(super) fn answer_waiting(&mut self, client: ClientKey, reply: &Reply) {
+        let session = self.clients.get_mut(client.slot).filter(|session| session.id == client.id);
+        let Some(session) = session else { return };
+        session.parked = None;
+        let mut output = Output::new();
+        let replies = session.answer(reply, &mut output);
+        let batches = u32::from(session.finish_waiting_batch());
+        let before = session.standing();
+        self.turn.push(TurnReply::free(client.slot, output, replies, batches, before));
+        self.ready.push_back(client);
     }
 }
 

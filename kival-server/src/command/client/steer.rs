@@ -236,17 +236,25 @@ fn unblock(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let id = integer(&args[2])?;
     let id = u64::try_from(id).unwrap_or(0);
     let waits = |session: &Session| {
-        let wait = matches!(&session.parked, Some(Parked::Waiting(wait)) if wait.until.is_for_others());
+        let wait = match &session.parked {
+            Some(Parked::Waiting(wait)) => wait.until.is_for_others(),
+            Some(Parked::Following(following)) => following.blocks(),
+            _ => false,
+        };
         session.id == id && wait
     };
     let Some(slot) = ctx.clients.slots_where(waits).pop() else { return Ok(Reply::Integer(0)) };
-    if let Some(Session { parked: Some(Parked::Waiting(wait)), .. }) = ctx.clients.get_mut(slot) {
-        if with_error {
-            wait.until = WaitFor::Nothing;
+    match ctx.clients.get_mut(slot).and_then(|session| session.parked.as_mut()) {
+        Some(Parked::Waiting(wait)) => {
+            if with_error {
+                wait.until = WaitFor::Nothing;
+            }
+            wait.deadline = Some(0);
         }
-        wait.deadline = Some(0);
-        ctx.server.unblocked = true;
+        Some(Parked::Following(following)) => following.unblock(with_error),
+        _ => {}
     }
+    ctx.server.unblocked = true;
     Ok(Reply::Integer(1))
 }
 

@@ -1,0 +1,77 @@
+"""Keeps a copy of a kival in another server, by its change feed: `follow_changes.py URL URL [seconds]`, as in
+`follow_changes.py redis://127.0.0.1:6380 redis://127.0.0.1:6379`. The second may be redis-server or kival.
+
+The place in the feed stands in the copy itself and changes in the same transaction as what it says, so either side
+and the script may stop at any time. Where the feed has a gap all keys are copied once. With seconds the script ends
+when nothing has come for so long."""
+
+import sys
+
+import redis
+
+PLACE = "kival:changes:place"
+
+
+def copy_all(source, target):
+    """All keys as they are now, and the place from which changes have to follow."""
+    # First the place: what is written while the keys are copied comes again as a change.
+    place, _ = source.execute_command("KIVAL", "CHANGES", "SINCE", "$")
+    target.flushall()
+    databases = int(source.config_get("databases")["databases"])
+    for db in range(databases):
+        source.execute_command("SELECT", db)
+        target.execute_command("SELECT", db)
+        for key in source.scan_iter(count=1000):
+            with source.pipeline() as asked:
+                value, expiry = asked.get(key).pexpiretime(key).execute()
+            if value is not None:
+                target.set(key, value, pxat=expiry if expiry > 0 else None)
+    target.execute_command("SELECT", 0)
+    target.set(PLACE, place)
+    return place
+
+
+def apply(change, sent):
+    _, kind, db, key, value, expiry = change
+    sent.execute_command("SELECT", db)
+    match kind.decode():
+        case "set":
+            sent.set(key, value, pxat=expiry if expiry > 0 else None)
+        case "delete":
+            sent.delete(key)
+        case "expire":
+            sent.pexpireat(key, expiry)
+        case "persist":
+            sent.persist(key)
+        case "flush":
+            sent.flushdb()
+        case "swap":
+            sent.swapdb(db, key)
+
+
+def follow(source, target, patience):
+    place = int(target.get(PLACE) or 0)
+    while True:
+        ask = ["KIVAL", "CHANGES", "SINCE", place, "BLOCK", int(patience * 1000), "WITHVALUES"]
+        try:
+            reached, changes = source.execute_command(*ask)
+        except redis.ResponseError as error:
+            if not str(error).startswith("GAP"):
+                raise
+            place = copy_all(source, target)
+            continue
+        if not changes and patience:
+            return
+        with target.pipeline() as sent:
+            for change in changes:
+                apply(change, sent)
+            sent.execute_command("SELECT", 0)
+            sent.set(PLACE, reached)
+            sent.execute()
+        place = reached
+
+
+if __name__ == "__main__":
+    # One connection each: the selected database is a connection's own.
+    servers = [redis.Redis.from_url(url, single_connection_client=True) for url in sys.argv[1:3]]
+    follow(*servers, patience=float(sys.argv[3]) if len(sys.argv) > 3 else 0)
