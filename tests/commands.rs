@@ -55,6 +55,32 @@ fn every_shared_command_is_described_as_redis_describes_it() {
     assert!(shared > 100, "{shared} commands were compared");
 }
 
+/// What COMMAND DOCS says against the use of a command: the part of it that both servers have word for word.
+fn advice(client: &mut Client, name: &str) -> Vec<String> {
+    let docs = client.call(&["COMMAND", "DOCS", name]);
+    let fields = docs.items().expect("a map")[1].items().expect("a map").to_vec();
+    let wanted = ["since", "group", "doc_flags", "deprecated_since", "replaced_by"];
+    let pairs = fields.chunks(2).filter(|pair| wanted.contains(&pair[0].text().as_str()));
+    pairs.map(|pair| format!("{}: {:?}", pair[0].text(), pair[1])).collect()
+}
+
+#[test]
+fn what_is_deprecated_in_redis_is_deprecated_here() {
+    let Some(redis) = Launch::redis(&["--appendonly", "no"]) else { return };
+    let (redis, server) = (redis.start(), target::start(&[]));
+    let (mut left, mut right) = (server.client(), redis.client());
+    let known = names(&mut right);
+    let shared: Vec<String> = names(&mut left).into_iter().filter(|name| known.contains(name)).collect();
+    let wrong: Vec<String> = shared
+        .iter()
+        .map(|name| (name, advice(&mut left, name), advice(&mut right, name)))
+        .filter(|(_, ours, theirs)| ours != theirs)
+        .map(|(name, ours, theirs)| format!("{name}: {ours:?} and {theirs:?}"))
+        .collect();
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(shared.len() > 100, "{} commands were compared", shared.len());
+}
+
 #[test]
 fn keys_are_found_where_redis_finds_them() {
     let Some(redis) = Launch::redis(&["--appendonly", "no"]) else { return };

@@ -3,7 +3,7 @@
 //! Everything here is read off the rows; no command is known by its name.
 
 use super::options::{SYNTAX_ERROR, is_word};
-use super::{Abort, Categories, Command, Context, Flags, Group, Keys, Outcome, full_name};
+use super::{Abort, Categories, Command, Context, Deprecated, Flags, Group, Keys, Outcome, full_name};
 use crate::glob::{Case, matches};
 use crate::resp::{Args, Reply};
 use bytes::Bytes;
@@ -222,6 +222,11 @@ fn document(row: &'static Command) -> Reply {
     ];
     if row.flags.has(Flags::PROTECTED) {
         fields.push(("doc_flags", statuses(std::iter::once("syscmd"))));
+    }
+    if let Some(Deprecated { since, replaced_by }) = row.deprecated {
+        fields.push(("doc_flags", statuses(std::iter::once("deprecated"))));
+        fields.push(("deprecated_since", Reply::bulk(since)));
+        fields.push(("replaced_by", Reply::bulk(replaced_by)));
     }
     if !row.subcommands.is_empty() {
         fields.push(("subcommands", documents(subcommands(row))));

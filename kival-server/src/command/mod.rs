@@ -43,7 +43,7 @@ mod transaction;
 pub use changes::answer as changes_answer;
 pub use context::{Abort, Context, LargeArg, Outcome, Wait, WaitFor};
 pub use redact::redacted;
-pub use row::{Categories, Command, Flags, Group, KeySpec, Keys};
+pub use row::{Categories, Command, Deprecated, Flags, Group, KeySpec, Keys};
 
 use crate::resp::{Args, ErrorReply};
 use foldhash::fast::FixedState;

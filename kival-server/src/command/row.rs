@@ -24,6 +24,8 @@ pub struct Command {
     pub group: Group,
     /// The version of Redis that has it first.
     pub since: &'static str,
+    /// Whether the documentation advises against it.
+    pub deprecated: Option<Deprecated>,
     /// Cost.
     pub complexity: &'static str,
     /// One sentence.
@@ -48,6 +50,7 @@ impl Command {
         categories: Categories::NONE,
         group: Group::Generic,
         since: "1.0.0",
+        deprecated: None,
         complexity: "O(1)",
         summary: "",
         tips: &[],
@@ -74,6 +77,15 @@ impl Command {
         let end = if first > 0 { (end + 1).min(arguments) } else { first };
         (first..end).step_by(step.max(1))
     }
+}
+
+/// That another command does what this one does, and better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deprecated {
+    /// The version of Redis that first advised against it.
+    pub since: &'static str,
+    /// What to send in its place, in the words of the documentation.
+    pub replaced_by: &'static str,
 }
 
 /// Where the keys of a command stand among its arguments: the first, the last (negative: from the end,

@@ -2,7 +2,7 @@
 //! and then do something to its key, are here too; what only writes is in `string_set`.
 
 use super::options::{Lifetime, integer, parse_getex};
-use super::{Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use super::{Categories, Command, Context, Deprecated, Flags, Group, KeySpec, Keys, Outcome};
 use crate::config::NotifyEvents;
 use crate::resp::{Args, Reply};
 use bytes::Bytes;
@@ -63,6 +63,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "getset",
         handler: getset,
+        deprecated: Some(Deprecated { since: "6.2.0", replaced_by: "`SET` with the `!GET` argument" }),
         arity: 3,
         flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
         key_spec: KeySpec::all(&["RW", "access", "update"]),
@@ -93,6 +94,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "substr",
         handler: getrange,
+        deprecated: Some(Deprecated { since: "2.0.0", replaced_by: "`GETRANGE`" }),
         arity: 4,
         flags: Flags::READONLY,
         complexity: "O(N) with N bytes of the value",
