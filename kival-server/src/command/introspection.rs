@@ -322,7 +322,7 @@ mod tests {
             ["config", "config|get", "config|help", "config|resetstat", "config|rewrite", "config|set"];
         check_list("command list filterby PATTERN CONFIG*", Some(&config));
         check_list("command list filterby pattern p?ng", Some(&["ping"]));
-        check_list("command list filterby aclcat blocking", Some(&["waitaof"]));
+        check_list("command list filterby aclcat blocking", Some(&["kival|changes", "waitaof"]));
         check_list("command list filterby aclcat @blocking", Some(&[]));
         check_list("command list filterby module x", Some(&[]));
         for wrong in ["x", "filterby", "filterby pattern", "filterby x y", "filterby pattern a b"] {

@@ -278,11 +278,7 @@ impl EngineTask {
                 self.clock = Instant::now();
             }
             self.end_pause();
-            for _ in 0..self.ready.len() {
-                if let Some(client) = self.ready.pop_front() {
-                    self.resume(client);
-                }
-            }
+            self.resume_ready();
             self.take_requests(&mut requests);
             self.end_turn();
             if self.server.reload {
@@ -297,13 +293,7 @@ impl EngineTask {
                 self.store.engine().request_sync();
             }
             if news || tick {
-                self.store.engine().maintain();
-                self.note_syncs();
-                self.watch_disk();
-                self.note_backup();
-                self.release_held();
-                self.end_waits();
-                self.wake_followers();
+                self.take_news();
             }
             self.begin_large();
             self.apply_settings();
@@ -321,6 +311,26 @@ impl EngineTask {
                 self.gather(&mut inbox.requests, &mut requests);
             }
         }
+    }
+
+    /// Goes on with clients that can.
+    fn resume_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            if let Some(client) = self.ready.pop_front() {
+                self.resume(client);
+            }
+        }
+    }
+
+    /// Takes in what background threads have done, and answers who waits for that or for the clock.
+    fn take_news(&mut self) {
+        self.store.engine().maintain();
+        self.note_syncs();
+        self.watch_disk();
+        self.note_backup();
+        self.release_held();
+        self.end_waits();
+        self.wake_followers();
     }
 
     fn take_requests(&mut self, requests: &mut Vec<Request>) {

@@ -48,14 +48,11 @@ impl EngineTask {
                 warm::batch(self.store.engine_ref(), session.db, &batch, index);
             }
             let (step, ran) = self.run_command(session, client, batch.command(index));
-            if self.holds_large(client) && !matches!(step, Step::Park(Parked::Reading | Parked::Paused)) {
-                self.release_large();
+            if !matches!(step, Step::Park(Parked::Reading | Parked::Paused)) {
+                self.command_over(client, session, batch.command(index));
             }
             if !self.store.channels.outgoing.is_empty() {
                 self.deliver(client, session, &mut output);
-            }
-            if self.store.tracking.is_on() && !matches!(step, Step::Park(Parked::Reading | Parked::Paused)) {
-                self.end_caching(client, session, batch.command(index));
             }
             let dependency = self.store.take_dependency();
             if dependency > 0 {
@@ -147,6 +144,16 @@ impl EngineTask {
             self.store.depend_on_all();
         }
         (step, Some(row))
+    }
+
+    /// Lets go what was kept for a command that does not run again.
+    fn command_over(&mut self, client: ClientKey, session: &Session, args: Args<'_>) {
+        if self.holds_large(client) {
+            self.release_large();
+        }
+        if self.store.tracking.is_on() {
+            self.end_caching(client, session, args);
+        }
     }
 
     /// The reply to a command that does not run.
