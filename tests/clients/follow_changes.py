@@ -22,9 +22,10 @@ def copy_all(source, target):
         source.execute_command("SELECT", db)
         target.execute_command("SELECT", db)
         for key in source.scan_iter(count=1000):
-            with source.pipeline() as asked:
-                value, expiry = asked.get(key).pexpiretime(key).execute()
-            if value is not None:
+            # Not in a pipeline: that has a connection of its own, on which no database was selected.
+            value, expiry = source.get(key), source.pexpiretime(key)
+            # What goes between the two questions comes as a change.
+            if value is not None and expiry != -2:
                 target.set(key, value, pxat=expiry if expiry > 0 else None)
     target.execute_command("SELECT", 0)
     target.set(PLACE, place)
@@ -63,6 +64,9 @@ def follow(source, target, patience):
         if not changes and patience:
             return
         with target.pipeline() as sent:
+            # Out of the way: an exchange of databases would take it along.
+            sent.execute_command("SELECT", 0)
+            sent.delete(PLACE)
             for change in changes:
                 apply(change, sent)
             sent.execute_command("SELECT", 0)
