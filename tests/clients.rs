@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use kival_test_support::{Server, Value, encode, eventually, have};
+use kival_test_support::{Server, Value, can, encode, eventually, have};
 use redis::{Commands, Connection, ErrorKind, ServerErrorKind};
 
 use crate::target;
@@ -191,6 +191,21 @@ fn redis_cli_measures_keys_and_latency() {
     let latency = said(&server, &["--raw", "--latency", "-i", "0.1"]);
     let numbers: Vec<f64> = latency.split_whitespace().map(|word| word.parse().unwrap()).collect();
     assert!(numbers.len() == 4 && numbers[3] >= 1.0, "{latency:?}");
+}
+
+/// It asks COMMAND DOCS at its start, and makes the hints of what it is told.
+#[test]
+fn redis_cli_hints_at_the_arguments_while_one_types() {
+    if !target::is_kival() || !have("redis-cli") || !can("python3", "-c", "import pty") {
+        return;
+    }
+    let server = server();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/clients/hints.py");
+    let port = server.port().to_string();
+    let output = Command::new("python3").args([script, &port]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "4 checks done\n", "{errors}");
 }
 
 #[test]

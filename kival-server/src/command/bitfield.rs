@@ -22,6 +22,9 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "bitfield",
         handler: bitfield,
         arity: -2,
+        arguments: "key [operation=(GET (encoding offset) | write=([OVERFLOW (WRAP | SAT | FAIL)] \
+            write_operation=(SET (encoding offset value:integer) | \
+            INCRBY (encoding offset increment)))) ...]",
         flags: Flags::WRITE.and(Flags::DENYOOM),
         key_spec: KeySpec {
             first: &["RW", "access", "update", "variable_flags"],
@@ -37,6 +40,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "bitfield_ro",
         handler: bitfield_ro,
         arity: -2,
+        arguments: "key [(GET (encoding offset)) ...]",
         flags: Flags::READONLY.and(Flags::FAST),
         since: "6.0.0",
         complexity: "O(1) for each operation",

@@ -70,6 +70,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             name: "list",
             handler: list,
             arity: -2,
+            arguments: "[TYPE (NORMAL | MASTER | REPLICA | PUBSUB)] [id=ID (client-id ...)]",
             flags: SUBCOMMAND.flags.and(Flags::ADMIN),
             since: "2.4.0",
             complexity: "O(N) with N clients or commands",
@@ -86,6 +87,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             name: "setinfo",
             handler: set_info,
             arity: 4,
+            arguments: "attr=(LIB-NAME libname | LIB-VER libver)",
             since: "7.2.0",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             summary: "Notes the client library of this connection (LIB-NAME name) or its version \
@@ -96,6 +98,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             name: "setname",
             handler: set_own_name,
             arity: 3,
+            arguments: "connection-name",
             since: "2.6.9",
             summary: "Names this connection; an empty name takes it back.",
             ..SUBCOMMAND

@@ -39,17 +39,26 @@ pub(super) const COMMANDS: &[Command] = &[
         handler: auth,
         secrets: redact::all_arguments,
         arity: -2,
+        arguments: "[username] password",
         flags: ALWAYS,
         complexity: "O(1)",
         summary: "Authenticates the connection.",
         ..CONNECTION
     },
-    Command { name: "echo", handler: echo, arity: 2, summary: "Answers its argument.", ..CONNECTION },
+    Command {
+        name: "echo",
+        handler: echo,
+        arity: 2,
+        arguments: "message",
+        summary: "Answers its argument.",
+        ..CONNECTION
+    },
     Command {
         name: "hello",
         handler: hello,
         secrets: redact::of_hello,
         arity: -1,
+        arguments: "arguments=[protover [AUTH (username password)] [SETNAME clientname]]",
         flags: ALWAYS,
         since: "6.0.0",
         summary: "Chooses the version of the protocol, authenticates and names the connection if asked to, \
@@ -60,6 +69,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "ping",
         handler: ping,
         arity: -1,
+        arguments: "[message]",
         flags: Flags::FAST.and(Flags::WHILE_SUBSCRIBED),
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         summary: "Answers PONG, or its argument.",
@@ -86,6 +96,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "select",
         handler: select,
         arity: 2,
+        arguments: "index",
         summary: "Chooses the database that later commands mean.",
         ..CONNECTION
     },

@@ -31,12 +31,14 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "expire",
         handler: expire,
+        arguments: "key seconds condition=[NX | XX | GT | LT]",
         summary: "Lets a key expire in a number of seconds.",
         ..CHANGE
     },
     Command {
         name: "expireat",
         handler: expireat,
+        arguments: "key unix-time-seconds condition=[NX | XX | GT | LT]",
         since: "1.2.0",
         summary: "Lets a key expire at a Unix time in seconds.",
         ..CHANGE
@@ -44,6 +46,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "expiretime",
         handler: expiretime,
+        arguments: "key",
         since: "7.0.0",
         summary: "Answers the Unix time in seconds at which a key expires.",
         ..QUESTION
@@ -52,6 +55,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "persist",
         handler: persist,
         arity: 2,
+        arguments: "key",
         since: "2.2.0",
         summary: "Lets a key stay until it is removed.",
         ..CHANGE
@@ -59,6 +63,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "pexpire",
         handler: pexpire,
+        arguments: "key milliseconds condition=[NX | XX | GT | LT]",
         since: "2.6.0",
         summary: "Lets a key expire in a number of milliseconds.",
         ..CHANGE
@@ -66,6 +71,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "pexpireat",
         handler: pexpireat,
+        arguments: "key unix-time-milliseconds condition=[NX | XX | GT | LT]",
         since: "2.6.0",
         summary: "Lets a key expire at a Unix time in milliseconds.",
         ..CHANGE
@@ -73,6 +79,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "pexpiretime",
         handler: pexpiretime,
+        arguments: "key",
         since: "7.0.0",
         summary: "Answers the Unix time in milliseconds at which a key expires.",
         ..QUESTION
@@ -80,6 +87,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "pttl",
         handler: pttl,
+        arguments: "key",
         since: "2.6.0",
         summary: "Answers in how many milliseconds a key expires.",
         tips: &["nondeterministic_output"],
@@ -88,6 +96,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "ttl",
         handler: ttl,
+        arguments: "key",
         summary: "Answers in how many seconds a key expires.",
         tips: &["nondeterministic_output"],
         ..QUESTION

@@ -51,6 +51,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "copy",
         handler: copy,
         arity: -3,
+        arguments: "source destination [DB destination-db] [REPLACE]",
         flags: Flags::WRITE.and(Flags::DENYOOM),
         keys: Keys::TWO,
         key_spec: KeySpec { first: &["RO", "access"], second: &["OW", "update"], notes: "" },
@@ -70,6 +71,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "del",
         handler: del,
+        arguments: "key ...",
         complexity: "O(N) with N keys",
         summary: "Removes keys, and answers how many there were.",
         ..REMOVE
@@ -77,6 +79,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "exists",
         handler: exists,
+        arguments: "key ...",
         complexity: "O(N) with N keys",
         summary: "Answers how many of the keys are there.",
         ..LOOK
@@ -84,6 +87,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "flushall",
         handler: flushall,
+        arguments: "async=[ASYNC | SYNC]",
         complexity: "O(N) with N databases",
         summary: "Removes all keys of all databases.",
         ..FLUSH
@@ -91,6 +95,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "flushdb",
         handler: flushdb,
+        arguments: "async=[ASYNC | SYNC]",
         complexity: "O(1)",
         summary: "Removes all keys of the database.",
         ..FLUSH
@@ -99,6 +104,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "keys",
         handler: keys,
         arity: 2,
+        arguments: "pattern",
         flags: Flags::READONLY.and(Flags::WHOLE_KEYSPACE),
         keys: Keys::NONE,
         categories: Categories::KEYSPACE.and(Categories::DANGEROUS),
@@ -111,6 +117,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "move",
         handler: move_key,
         arity: 3,
+        arguments: "key db",
         flags: Flags::WRITE.and(Flags::FAST),
         key_spec: KeySpec::all(&["RW", "access", "update"]),
         summary: "Moves a key to another database, unless it has that key.",
@@ -129,6 +136,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "rename",
         handler: rename,
         arity: 3,
+        arguments: "key newkey",
         flags: Flags::WRITE,
         keys: Keys::TWO,
         key_spec: KeySpec { first: &["RW", "access", "delete"], second: &["OW", "update"], notes: "" },
@@ -139,6 +147,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "renamenx",
         handler: renamenx,
         arity: 3,
+        arguments: "key newkey",
         flags: Flags::WRITE.and(Flags::FAST),
         keys: Keys::TWO,
         key_spec: KeySpec { first: &["RW", "access", "delete"], second: &["OW", "insert"], notes: "" },
@@ -149,6 +158,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "swapdb",
         handler: swapdb,
         arity: 3,
+        arguments: "index1 index2",
         flags: Flags::WRITE.and(Flags::FAST).and(Flags::WHOLE_KEYSPACE),
         categories: Categories::KEYSPACE.and(Categories::DANGEROUS),
         since: "4.0.0",
@@ -159,6 +169,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "touch",
         handler: touch,
+        arguments: "key ...",
         since: "3.2.1",
         complexity: "O(N) with N keys",
         summary: "Notes an access to keys, and answers how many are there.",
@@ -168,6 +179,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "type",
         handler: type_of,
         arity: 2,
+        arguments: "key",
         flags: Flags::READONLY.and(Flags::FAST),
         key_spec: KeySpec::all(&["RO"]),
         summary: "Answers what type of value a key has.",
@@ -176,6 +188,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "unlink",
         handler: del,
+        arguments: "key ...",
         flags: REMOVE.flags.and(Flags::FAST),
         since: "4.0.0",
         complexity: "O(N) with N keys",

@@ -19,6 +19,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "pfadd",
         handler: pfadd,
         arity: -2,
+        arguments: "key [element ...]",
         flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
         keys: Keys::ONE,
         key_spec: KeySpec::all(&["RW", "insert"]),
@@ -30,6 +31,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "pfcount",
         handler: pfcount,
         arity: -2,
+        arguments: "key ...",
         flags: Flags::READONLY.and(Flags::MAY_REPLICATE),
         keys: Keys::ALL,
         key_spec: KeySpec {
@@ -45,6 +47,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "pfmerge",
         handler: pfmerge,
         arity: -2,
+        arguments: "destkey sourcekey ...",
         flags: Flags::WRITE.and(Flags::DENYOOM),
         keys: Keys::ALL,
         key_spec: KeySpec { first: &["RW", "access", "insert"], second: &["RO", "access"], notes: "" },

@@ -26,6 +26,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     name: "info",
     handler: info,
     arity: -1,
+    arguments: "[section ...]",
     flags: Flags::LOADING.and(Flags::STALE),
     categories: Categories::DANGEROUS,
     group: Group::Server,

@@ -3,6 +3,7 @@
 //! Everything here is read off the rows; no command is known by its name.
 
 use super::options::{SYNTAX_ERROR, is_word};
+use super::syntax::{self, Argument, Kind};
 use super::{Abort, Categories, Command, Context, Deprecated, Flags, Group, Keys, Outcome, full_name};
 use crate::glob::{Case, matches};
 use crate::resp::{Args, Reply};
@@ -36,6 +37,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
         Command {
             name: "docs",
             handler: docs,
+            arguments: "[command-name ...]",
             since: "7.0.0",
             complexity: "O(N) with N names",
             tips: &["nondeterministic_output_order"],
@@ -61,6 +63,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
         Command {
             name: "info",
             handler: info,
+            arguments: "[command-name ...]",
             complexity: "O(N) with N names",
             tips: &["nondeterministic_output_order"],
             summary: "Describes the commands of these names, or all.",
@@ -69,6 +72,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
         Command {
             name: "list",
             handler: list,
+            arguments: "[filterby=FILTERBY (MODULE module-name | ACLCAT category | PATTERN pattern)]",
             since: "7.0.0",
             complexity: "O(N) with N clients or commands",
             tips: &["nondeterministic_output_order"],
@@ -228,8 +232,51 @@ fn document(row: &'static Command) -> Reply {
         fields.push(("deprecated_since", Reply::bulk(since)));
         fields.push(("replaced_by", Reply::bulk(replaced_by)));
     }
+    if !row.arguments.is_empty() {
+        let tree = syntax::parse(row.arguments).expect("a test parses the arguments of every row");
+        let mut keys = KeyCount { seen: 0, specs: key_specs(row).len() as i64 };
+        fields.push(("arguments", arguments(&tree, &mut keys)));
+    }
     if !row.subcommands.is_empty() {
         fields.push(("subcommands", documents(subcommands(row))));
+    }
+    Reply::fields(fields)
+}
+
+/// What says by which of its key specifications a command finds a key among its arguments: the specifications
+/// stand in the order of the keys, and the last is for all that are left.
+struct KeyCount {
+    seen: i64,
+    specs: i64,
+}
+
+impl KeyCount {
+    fn next(&mut self) -> i64 {
+        let index = self.seen.min(self.specs - 1);
+        self.seen += 1;
+        index
+    }
+}
+
+fn arguments(tree: &[Argument], keys: &mut KeyCount) -> Reply {
+    Reply::Array(tree.iter().map(|argument| describe_argument(argument, keys)).collect())
+}
+
+fn describe_argument(argument: &Argument, keys: &mut KeyCount) -> Reply {
+    let kind = argument.kind;
+    let mut fields = vec![("name", Reply::bulk(argument.name.clone())), ("type", Reply::bulk(kind.name()))];
+    if kind == Kind::Key {
+        fields.push(("key_spec_index", Reply::Integer(keys.next())));
+    }
+    if let Some(token) = argument.token {
+        fields.push(("token", Reply::bulk(token)));
+    }
+    let flags = argument.flags();
+    if !flags.is_empty() {
+        fields.push(("flags", statuses(flags.into_iter())));
+    }
+    if !argument.parts.is_empty() {
+        fields.push(("arguments", arguments(&argument.parts, keys)));
     }
     Reply::fields(fields)
 }
@@ -347,6 +394,22 @@ mod tests {
             assert!(row.summary.ends_with('.'), "{name}");
             assert_eq!(row.name, row.name.to_ascii_lowercase());
             assert!(seen.insert(name.clone()), "{name} twice");
+        }
+    }
+
+    /// COMMAND GETKEYS takes any command, DEBUG what its HELP says; PFMERGE may come without a source, which
+    /// Redis 7.0 does not tell.
+    const ODD: [&str; 3] = ["command|getkeys", "debug", "pfmerge"];
+
+    #[test]
+    fn arguments_are_as_many_as_the_arity_says() {
+        for (container, row) in all_rows().filter(|(_, row)| row.subcommands.is_empty()) {
+            let name = full_name(container, row);
+            let tree = syntax::parse(row.arguments).unwrap_or_else(|mistake| panic!("{name}: {mistake}"));
+            let words = 1 + usize::from(name.contains('|'));
+            let fewest = words + tree.iter().map(Argument::fewest_words).sum::<usize>();
+            let agrees = row.takes(fewest) && !row.takes(fewest - 1);
+            assert_eq!(agrees, !ODD.contains(&name.as_str()), "{name}: {fewest}, {}", row.arity);
         }
     }
 

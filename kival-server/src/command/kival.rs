@@ -32,6 +32,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             name: "changes",
             handler: changes,
             arity: -4,
+            arguments: "SINCE sequence [COUNT count] [BLOCK milliseconds] [MATCH pattern] [WITHVALUES]",
             flags: SUBCOMMAND.flags.and(Flags::NO_MULTI).and(Flags::BLOCKING),
             complexity: "O(N) with N changes looked at; the log is read in the background",
             tips: &["nondeterministic_output"],
@@ -43,6 +44,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             name: "compact",
             handler: compact,
             arity: -2,
+            arguments: "[DRYRUN]",
             complexity: "O(N) with N segments; the compaction runs in the background",
             summary: "Starts a compaction of the whole log; with DRYRUN tells what one would do.",
             ..SUBCOMMAND
@@ -51,6 +53,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             name: "durability",
             handler: durability,
             arity: -2,
+            arguments: "policy=[ALWAYS | EVERYSEC | NO | DEFAULT]",
             flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST),
             complexity: "O(1)",
             summary: "Answers what this connection's replies promise, or chooses it: always, everysec or no; \
@@ -68,6 +71,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             name: "scrub",
             handler: scrub,
             arity: -2,
+            arguments: "action=[STATUS | STOP]",
             complexity: "O(1); the log is read in the background",
             tips: &["nondeterministic_output"],
             summary: "Starts to read and check the whole log; STATUS tells what was found, STOP ends it.",

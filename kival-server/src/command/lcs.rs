@@ -16,6 +16,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     name: "lcs",
     handler: lcs,
     arity: -3,
+    arguments: "key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN]",
     flags: Flags::READONLY,
     keys: Keys::TWO,
     key_spec: KeySpec::all(&["RO", "access"]),

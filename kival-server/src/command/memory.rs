@@ -46,6 +46,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             name: "usage",
             handler: usage,
             arity: -3,
+            arguments: "key [SAMPLES count]",
             flags: Flags::READONLY,
             keys: Keys { first: 2, last: 2, step: 1 },
             key_spec: KeySpec::all(&["RO"]),

@@ -38,6 +38,7 @@ mod slowlog;
 mod string;
 mod string_numeric;
 mod string_set;
+mod syntax;
 mod transaction;
 
 pub use changes::answer as changes_answer;

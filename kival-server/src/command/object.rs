@@ -37,12 +37,14 @@ pub(super) const COMMANDS: &[Command] = &[Command {
         Command {
             name: "encoding",
             handler: encoding,
+            arguments: "key",
             summary: "Answers the encoding that Redis would choose: int, embstr or raw.",
             ..SUBCOMMAND
         },
         Command {
             name: "freq",
             handler: freq,
+            arguments: "key",
             since: "4.0.0",
             summary: "Answers how often a key is accessed, which is not counted: an error.",
             ..SUBCOMMAND
@@ -62,12 +64,14 @@ pub(super) const COMMANDS: &[Command] = &[Command {
         Command {
             name: "idletime",
             handler: idletime,
+            arguments: "key",
             summary: "Answers the seconds since a key was last read or set, or the server started.",
             ..SUBCOMMAND
         },
         Command {
             name: "refcount",
             handler: refcount,
+            arguments: "key",
             summary: "Answers how many names a value has: 1.",
             ..SUBCOMMAND
         },

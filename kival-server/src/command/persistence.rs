@@ -22,6 +22,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "bgsave",
         handler: bgsave,
         arity: -1,
+        arguments: "[SCHEDULE]",
         summary: "Starts a backup: links to the files of the log, in backup-dir.",
         ..SAVING
     },

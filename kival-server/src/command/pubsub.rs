@@ -30,6 +30,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "psubscribe",
         handler: psubscribe,
+        arguments: "(pattern) ...",
         summary: "Listens to all channels that the patterns match.",
         ..SUBSCRIPTION
     },
@@ -37,6 +38,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "publish",
         handler: publish,
         arity: 3,
+        arguments: "channel message",
         flags: PUBSUB.flags.and(Flags::FAST).and(Flags::MAY_REPLICATE),
         complexity: "O(N+M) with N clients that listen to the channel and M patterns of any client",
         summary: "Sends a message to all who listen to the channel, and answers how many that are.",
@@ -56,6 +58,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "punsubscribe",
         handler: punsubscribe,
         arity: -1,
+        arguments: "[pattern ...]",
         summary: "Listens no more to channels that the patterns match; to any pattern if none is given.",
         ..SUBSCRIPTION
     },
@@ -63,6 +66,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "spublish",
         handler: spublish,
         arity: 3,
+        arguments: "shardchannel message",
         flags: PUBSUB.flags.and(Flags::FAST).and(Flags::MAY_REPLICATE),
         keys: Keys::ONE,
         key_spec: KeySpec::NOT_KEYS,
@@ -74,17 +78,25 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "ssubscribe",
         handler: ssubscribe,
+        arguments: "shardchannel ...",
         keys: Keys::ALL,
         key_spec: KeySpec::NOT_KEYS,
         since: "7.0.0",
         summary: "Listens to channels of shards.",
         ..SUBSCRIPTION
     },
-    Command { name: "subscribe", handler: subscribe, summary: "Listens to channels.", ..SUBSCRIPTION },
+    Command {
+        name: "subscribe",
+        handler: subscribe,
+        arguments: "channel ...",
+        summary: "Listens to channels.",
+        ..SUBSCRIPTION
+    },
     Command {
         name: "sunsubscribe",
         handler: sunsubscribe,
         arity: -1,
+        arguments: "[shardchannel ...]",
         keys: Keys::ALL,
         key_spec: KeySpec::NOT_KEYS,
         since: "7.0.0",
@@ -95,6 +107,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "unsubscribe",
         handler: unsubscribe,
         arity: -1,
+        arguments: "[channel ...]",
         summary: "Listens no more to channels; to none at all if none is given.",
         ..SUBSCRIPTION
     },
@@ -105,6 +118,7 @@ const ABOUT: &[Command] = &[
     Command {
         name: "channels",
         handler: channels,
+        arguments: "[pattern]",
         since: "2.8.0",
         complexity: "O(N) with N channels",
         summary: "Lists the channels that someone listens to, all or those that match a pattern.",
@@ -131,6 +145,7 @@ const ABOUT: &[Command] = &[
     Command {
         name: "numsub",
         handler: num_sub,
+        arguments: "[channel ...]",
         since: "2.8.0",
         complexity: "O(N) with N channels asked for",
         summary: "Answers for each of the channels how many listen to it by its name.",
@@ -139,6 +154,7 @@ const ABOUT: &[Command] = &[
     Command {
         name: "shardchannels",
         handler: shard_channels,
+        arguments: "[pattern]",
         since: "7.0.0",
         complexity: "O(N) with N channels",
         summary: "Lists the channels of shards that someone listens to, all or those that match a pattern.",
@@ -147,6 +163,7 @@ const ABOUT: &[Command] = &[
     Command {
         name: "shardnumsub",
         handler: shard_num_sub,
+        arguments: "[shardchannel ...]",
         since: "7.0.0",
         complexity: "O(N) with N channels asked for",
         summary: "Answers for each of the channels of shards how many listen to it.",

@@ -12,6 +12,8 @@ pub struct Command {
     pub handler: fn(&mut Context<'_>, Args<'_>) -> Outcome,
     /// Number of arguments with the name; if negative, the least number of them.
     pub arity: i32,
+    /// What it takes behind its name, in the notation of `syntax`; COMMAND DOCS and hints derive from it.
+    pub arguments: &'static str,
     /// What it does and where it may run.
     pub flags: Flags,
     /// Where its keys stand.
@@ -44,6 +46,7 @@ impl Command {
         name: "",
         handler: |_, _| Ok(crate::resp::Reply::Ok),
         arity: 1,
+        arguments: "",
         flags: Flags::NONE,
         keys: Keys::NONE,
         key_spec: KeySpec::NONE,

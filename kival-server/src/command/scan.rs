@@ -15,6 +15,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     name: "scan",
     handler: scan,
     arity: -2,
+    arguments: "cursor [MATCH pattern] [COUNT count] [TYPE type]",
     flags: Flags::READONLY.and(Flags::WHOLE_KEYSPACE),
     categories: Categories::KEYSPACE,
     since: "2.8.0",

@@ -54,6 +54,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 name: "get",
                 handler: slowlog_get,
                 arity: -2,
+                arguments: "[count]",
                 complexity: "O(N) with N entries shown",
                 tips: &["request_policy:all_nodes", "nondeterministic_output"],
                 summary: "Shows the newest entries, 10 or as many as asked for; -1 is all.",
@@ -89,6 +90,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 name: "histogram",
                 handler: histogram,
                 arity: -2,
+                arguments: "[command ...]",
                 since: "7.0.0",
                 complexity: "O(N) with N commands",
                 summary: "Tells how many runs took at most how long, for the commands named, or all.",
@@ -98,6 +100,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 name: "history",
                 handler: history,
                 arity: 3,
+                arguments: "event",
                 summary: "Lists when an event took too long, and how long, in milliseconds.",
                 ..LATENCY
             },
@@ -111,6 +114,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 name: "reset",
                 handler: reset,
                 arity: -2,
+                arguments: "[event ...]",
                 tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
                 summary: "Forgets these events, or all.",
                 ..LATENCY

@@ -20,20 +20,43 @@ const COUNTER: Command = Command {
 
 /// Strings that are numbers.
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "decr", handler: decr, arity: 2, summary: "Takes one off a counter.", ..COUNTER },
+    Command {
+        name: "decr",
+        handler: decr,
+        arity: 2,
+        arguments: "key",
+        summary: "Takes one off a counter.",
+        ..COUNTER
+    },
     Command {
         name: "decrby",
         handler: decrby,
         arity: 3,
+        arguments: "key decrement",
         summary: "Takes a number off a counter.",
         ..COUNTER
     },
-    Command { name: "incr", handler: incr, arity: 2, summary: "Adds one to a counter.", ..COUNTER },
-    Command { name: "incrby", handler: incrby, arity: 3, summary: "Adds a number to a counter.", ..COUNTER },
+    Command {
+        name: "incr",
+        handler: incr,
+        arity: 2,
+        arguments: "key",
+        summary: "Adds one to a counter.",
+        ..COUNTER
+    },
+    Command {
+        name: "incrby",
+        handler: incrby,
+        arity: 3,
+        arguments: "key increment",
+        summary: "Adds a number to a counter.",
+        ..COUNTER
+    },
     Command {
         name: "incrbyfloat",
         handler: incrbyfloat,
         arity: 3,
+        arguments: "key increment:double",
         since: "2.6.0",
         summary: "Adds a number with a fraction to a counter.",
         ..COUNTER

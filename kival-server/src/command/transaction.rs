@@ -51,6 +51,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "watch",
         handler: watch,
         arity: -2,
+        arguments: "key ...",
         flags: TRANSACTION.flags.and(Flags::UNQUEUED),
         keys: Keys::ALL,
         key_spec: KeySpec::all(&["RO"]),

@@ -29,6 +29,9 @@ const OVER_OTHERS: Command = Command { arity: -3, flags: SUBCOMMAND.flags.and(Fl
 pub(super) const KILL: Command = Command {
     name: "kill",
     handler: kill,
+    arguments: "filter=(ip:port | new-format=([ID client-id] | \
+        [normal_master_slave_pubsub=TYPE (NORMAL | MASTER | SLAVE | REPLICA | PUBSUB)] | \
+        [USER username] | [ADDR ip:port] | [LADDR ip:port] | [SKIPME yes/no]) ...)",
     since: "2.4.0",
     complexity: "O(N) with N clients",
     summary: "Closes connections: the one from an address (ip:port), or those that all filters take (ID id, TYPE \
@@ -40,6 +43,7 @@ pub(super) const NO_EVICT: Command = Command {
     name: "no-evict",
     handler: no_evict,
     arity: 3,
+    arguments: "enabled=(ON | OFF)",
     since: "7.0.0",
     summary: "Keeps this connection from being closed to save memory (ON, OFF).",
     ..OVER_OTHERS
@@ -49,6 +53,7 @@ pub(super) const NO_TOUCH: Command = Command {
     name: "no-touch",
     handler: no_touch,
     arity: 3,
+    arguments: "enabled=(ON | OFF)",
     since: "7.2.0",
     summary: "Has reads of this connection not count as accesses of their keys (ON, OFF).",
     ..SUBCOMMAND
@@ -57,6 +62,7 @@ pub(super) const NO_TOUCH: Command = Command {
 pub(super) const PAUSE: Command = Command {
     name: "pause",
     handler: pause,
+    arguments: "timeout mode=[WRITE | ALL]",
     since: "2.9.50",
     summary: "Holds back all commands of all connections (ALL), or those that may write (WRITE), for so many \
         milliseconds.",
@@ -67,6 +73,7 @@ pub(super) const REPLY: Command = Command {
     name: "reply",
     handler: reply,
     arity: 3,
+    arguments: "(ON | OFF | SKIP)",
     since: "3.2.0",
     summary: "Chooses whether this connection gets replies (ON, OFF), or none to the next command (SKIP).",
     ..SUBCOMMAND
@@ -75,6 +82,7 @@ pub(super) const REPLY: Command = Command {
 pub(super) const UNBLOCK: Command = Command {
     name: "unblock",
     handler: unblock,
+    arguments: "client-id [TIMEOUT | ERROR]",
     since: "5.0.0",
     complexity: "O(N) with N clients",
     summary: "Ends the wait of another connection as if its time was over (TIMEOUT), or with an error (ERROR).",

@@ -26,6 +26,7 @@ pub(super) const CACHING: Command = Command {
     name: "caching",
     handler: caching,
     arity: 3,
+    arguments: "mode=(YES | NO)",
     since: "6.0.0",
     summary: "Says of the next command whether what it reads is tracked (YES with OPTIN, NO with OPTOUT).",
     ..SUBCOMMAND
@@ -43,6 +44,8 @@ pub(super) const TRACKING: Command = Command {
     name: "tracking",
     handler: tracking,
     arity: -3,
+    arguments: "status=(ON | OFF) [REDIRECT client-id] [(PREFIX prefix) ...] [BCAST] [OPTIN] [OPTOUT] \
+        [NOLOOP]",
     since: "6.0.0",
     complexity: "O(N) with N prefixes",
     summary: "Has this connection be told when keys that it has read are changed (ON, OFF; REDIRECT id, OPTIN, \
