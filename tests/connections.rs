@@ -1,6 +1,6 @@
 //! Connections steer themselves and each other: CLIENT KILL, REPLY, UNBLOCK, PAUSE and what belongs to them.
 
-use kival_test_support::{Client, Server, Value, eventually};
+use kival_test_support::{Client, Launch, Server, Value, eventually, seed};
 
 use crate::target;
 
@@ -84,6 +84,68 @@ fn replies_can_be_left_out() {
     check("CLIENT REPLY OFF\r\nPING\r\nCLIENT REPLY SKIP\r\nPING\r\nCLIENT REPLY ON\r\n", "OK");
     check("CLIENT REPLY OFF\r\nSET k v\r\nRESET\r\nGET k\r\n", "RESET v");
     check("CLIENT REPLY SKIP\r\nMULTI\r\nGET k\r\nDISCARD\r\n", "QUEUED OK");
+    check("CLIENT REPLY OFF\r\nMONITOR\r\nPING\r\nRESET\r\n", "RESET");
+}
+
+/// What a client of its own hears that sends these lines and then goes.
+fn heard(server: &Server, lines: &[&str]) -> String {
+    let mut client = server.client();
+    // The end leaves nothing of what the lines may have begun, and is answered.
+    let end = ["EXEC", "UNSUBSCRIBE", "SUNSUBSCRIBE", "CLIENT REPLY ON", "DEL k", "QUIT", ""];
+    client.write([lines, &end].concat().join("\r\n").as_bytes()).unwrap();
+    String::from_utf8(client.until_closed()).unwrap()
+}
+
+/// CLIENT REPLY before, inside and behind transactions, beside commands that fail and messages, which are heard
+/// all the same.
+#[test]
+fn what_redis_leaves_out_is_left_out() {
+    const LINES: [&str; 27] = [
+        "CLIENT REPLY ON",
+        "CLIENT REPLY OFF",
+        "CLIENT REPLY OFF",
+        "CLIENT REPLY SKIP",
+        "CLIENT REPLY SKIP",
+        "CLIENT REPLY SKIP",
+        "CLIENT REPLY",
+        "CLIENT REPLY x",
+        "MULTI",
+        "MULTI",
+        "MULTI",
+        "EXEC",
+        "EXEC",
+        "DISCARD",
+        "WATCH k",
+        "SET k v",
+        "GET k",
+        "INCR k",
+        "NOSUCH",
+        "PING a",
+        "RESET",
+        "SUBSCRIBE c",
+        "UNSUBSCRIBE",
+        "PUBLISH c m",
+        "SSUBSCRIBE s",
+        "SUNSUBSCRIBE",
+        "SPUBLISH s m",
+    ];
+    let Some(redis) = Launch::redis(&["--appendonly", "no"]) else { return };
+    let (redis, server) = (redis.start(), target::start(&[]));
+    let (mut rng, _) = seed::generator("what redis leaves out");
+    for _ in 0..400 {
+        let count = rng.usize(1..=10);
+        let lines: Vec<&str> = (0..count).map(|_| LINES[rng.usize(..LINES.len())]).collect();
+        assert_eq!(heard(&server, &lines), heard(&redis, &lines), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_reply_of_a_transaction_is_in_the_protocol_of_its_moment() {
+    let server = server();
+    let heard = heard(&server, &["MULTI", "GET k", "HELLO 3", "GET k"]);
+    let (_, replies) = heard.split_once("*3\r\n").expect("the replies of EXEC");
+    assert!(replies.starts_with("$-1\r\n%7\r\n"), "{replies:?}");
+    assert!(replies.contains("*0\r\n_\r\n"), "{replies:?}");
 }
 
 #[test]

@@ -170,3 +170,21 @@ fn a_transaction_waits_for_its_values_on_disk_and_then_runs_once() {
     assert_eq!(other.call(&["GET", "n"]), bulk("6"));
     assert_eq!(slow.call(&["GET", "n"]), bulk("9"));
 }
+
+#[test]
+fn a_transaction_that_waits_for_the_disk_is_answered_as_one_that_does_not() {
+    if !target::is_kival() {
+        return;
+    }
+    let server = Inside::start(kival_engine::fs::gate::Gate::default(), &["--cache-size", "0"]);
+    let mut client = server.client();
+    assert_eq!(client.call(&["SET", "a", "1"]), Value::ok());
+    server.disk.set_closed(true);
+    client.write(b"MULTI\r\nCLIENT REPLY OFF\r\nGET a\r\nCLIENT REPLY ON\r\nEXEC\r\nQUIT\r\n").unwrap();
+    server.disk.wait_for_readers(1);
+    server.disk.set_closed(false);
+    // The array promises three, as in Redis.
+    let heard = String::from_utf8(client.until_closed()).unwrap();
+    let queued = "+QUEUED\r\n".repeat(3);
+    assert_eq!(heard, format!("+OK\r\n{queued}*3\r\n+OK\r\n+OK\r\n"));
+}

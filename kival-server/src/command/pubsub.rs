@@ -8,6 +8,9 @@ use crate::engine_task::channels::{Channels, Subscriptions};
 use crate::resp::{Args, Reply};
 use bytes::Bytes;
 
+/// Redis lets the others begin inside a transaction, for the sake of old programs.
+const SHARD_IN_EXEC: &str = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";
+
 /// What the rows of this file have in common.
 const PUBSUB: Command = Command {
     arity: -2,
@@ -217,6 +220,9 @@ fn psubscribe(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn ssubscribe(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    if ctx.session.is_executing() {
+        return Err(SHARD_IN_EXEC.into());
+    }
     begin(ctx, args, &SHARDS)
 }
 

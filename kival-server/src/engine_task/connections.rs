@@ -3,10 +3,11 @@
 //! A batch runs at once, or waits in its client's backlog behind a command that is parked.
 
 use super::park::Parked;
-use super::session::{Manner, Session};
+use super::session::{Manner, Replies, Session};
+use super::transaction::Mixed;
 use super::{ClientKey, EngineTask, TurnReply};
 use crate::net::outbox::Outbox;
-use crate::resp::{Batch, ErrorReply, Output, Protocol, Reply};
+use crate::resp::{Batch, ErrorReply, Output, Protocol, Reply, array, encode};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -175,12 +176,37 @@ impl Session {
     /// Writes the reply of the command that has just run, unless the client wants none; gives the number of
     /// replies written.
     pub(super) fn answer(&mut self, reply: &Reply, output: &mut Output) -> usize {
-        let sent = self.manner.replies.are_sent();
-        if sent {
-            crate::resp::encode(reply, self.protocol, output);
-        } else {
-            self.manner.replies = self.manner.replies.behind();
+        if self.manner.replies == Replies::default() {
+            encode(reply, self.protocol, output);
+            return 1;
         }
+        let sent = self.manner.replies.are_sent();
+        tell(reply, self.protocol, sent, output);
+        self.manner.replies = self.manner.replies.behind();
         usize::from(sent)
+    }
+
+    /// The same for EXEC, whose commands have changed how their client is answered.
+    pub(super) fn answer_mixed(&mut self, mixed: &Mixed, output: &mut Output) -> usize {
+        if mixed.begun {
+            array(mixed.replies.len(), output);
+        }
+        for (reply, (protocol, sent)) in mixed.replies.iter().zip(&mixed.manners) {
+            tell(reply, *protocol, *sent, output);
+        }
+        self.manner.replies = self.manner.replies.behind();
+        usize::from(mixed.begun)
+    }
+}
+
+/// Writes a reply; of one that is not wanted only what is pushed: messages, and what SUBSCRIBE and the like say.
+fn tell(reply: &Reply, protocol: Protocol, sent: bool, output: &mut Output) {
+    match reply {
+        _ if sent => encode(reply, protocol, output),
+        Reply::Push(_) => encode(reply, protocol, output),
+        Reply::Array(parts) | Reply::Sequence(parts) => {
+            parts.iter().for_each(|part| tell(part, protocol, false, output));
+        }
+        _ => {}
     }
 }

@@ -65,13 +65,23 @@ fn quote(arg: &[u8], out: &mut String) {
 }
 
 impl EngineTask {
-    /// Sends the lines of the command that has just run, to its own client behind its reply.
+    /// Sends the lines of the command that has just run, to its own client behind its reply. Unlike messages they
+    /// are replies: CLIENT REPLY leaves them out.
     pub(super) fn show_commands(&mut self, client: ClientKey, session: &Session, output: &mut Output) {
         if self.server.monitors.lines.is_empty() {
             return;
         }
         let depends = self.store.engine_ref().last_sequence();
-        let receivers = self.server.monitors.clients.clone();
+        let mut receivers = self.server.monitors.clients.clone();
+        receivers.retain(|receiver| {
+            // Its own session is not among the others while its command runs.
+            let wanted = |session: &Session| session.manner.replies.are_sent();
+            if *receiver == client {
+                wanted(session)
+            } else {
+                self.clients.get(receiver.slot).is_some_and(wanted)
+            }
+        });
         for line in std::mem::take(&mut self.server.monitors.lines) {
             let line = Reply::status(line);
             let mut encoded = Encoded::new(&line);

@@ -3,6 +3,7 @@
 use super::meter::Meter;
 use super::park::{self, Parked};
 use super::session::Session;
+use super::transaction::Mixed;
 use super::{ClientKey, EngineTask, TURN_BYTES, TurnReply, warm};
 use crate::command::{self, Abort, Command, Context, Flags, Outcome, Row};
 use crate::config::{AppendFsync, DebugCommand};
@@ -26,6 +27,7 @@ const TOUCHES_KEYS: Flags = Flags::READONLY.and(Flags::WRITE).and(Flags::MAY_REP
 /// What a command leads to.
 pub(super) enum Step {
     Reply(Reply),
+    Mixed(Box<Mixed>),
     Silent,
     Park(Parked),
 }
@@ -61,6 +63,7 @@ impl EngineTask {
             }
             match step {
                 Step::Reply(reply) => replies += session.answer(&reply, &mut output),
+                Step::Mixed(mixed) => replies += session.answer_mixed(&mixed, &mut output),
                 Step::Silent => session.manner.replies = session.manner.replies.behind(),
                 Step::Park(parked) => {
                     self.invalidate(client, session, &mut output);

@@ -92,34 +92,27 @@ pub struct Manner {
     pub no_touch: bool,
 }
 
-/// Which commands of a client are answered.
+/// Which commands of a client are answered; messages and the like it is sent all the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Replies {
-    /// All.
-    #[default]
-    On,
-    /// None.
-    Off,
-    /// All but the next.
-    SkipNext,
+pub struct Replies {
+    /// None, until it is said otherwise.
+    pub off: bool,
     /// Not the one that runs.
-    Skipping,
+    pub skip: bool,
+    /// Not the next.
+    pub skip_next: bool,
 }
 
 impl Replies {
     /// Whether the command that has just run is answered.
     pub fn are_sent(self) -> bool {
-        matches!(self, Replies::On)
+        !self.off && !self.skip
     }
 
     /// For the command behind the one that has just run.
     #[must_use]
     pub fn behind(self) -> Replies {
-        match self {
-            Replies::SkipNext => Replies::Skipping,
-            Replies::Skipping => Replies::On,
-            other => other,
-        }
+        Replies { off: self.off, skip: self.skip_next, skip_next: false }
     }
 }
 
@@ -143,6 +136,7 @@ pub struct Standing {
     protocol: Protocol,
     authenticated: bool,
     durability: Option<AppendFsync>,
+    manner: Manner,
     in_transaction: bool,
 }
 
@@ -164,9 +158,9 @@ impl Session {
 
     /// What a failed append would have to take back.
     pub fn standing(&self) -> Standing {
-        let Session { db, protocol, authenticated, durability, .. } = *self;
+        let Session { db, protocol, authenticated, durability, manner, .. } = *self;
         let in_transaction = self.transaction.is_some();
-        Standing { db, protocol, authenticated, durability, in_transaction }
+        Standing { db, protocol, authenticated, durability, manner, in_transaction }
     }
 
     /// Takes it back, and says whether its durability was another meanwhile.
@@ -176,6 +170,7 @@ impl Session {
         self.protocol = before.protocol;
         self.authenticated = before.authenticated;
         self.durability = before.durability;
+        self.manner = before.manner;
         if !before.in_transaction {
             self.transaction = None;
         }
@@ -189,7 +184,9 @@ impl Session {
         self.authenticated = authenticated;
         self.durability = None;
         self.name.clear();
-        self.manner = Manner::default();
+        // RESET itself is not answered either if it was to be skipped.
+        let replies = Replies { skip: self.manner.replies.skip, ..Replies::default() };
+        self.manner = Manner { replies, ..Manner::default() };
     }
 }
 

@@ -9,7 +9,7 @@ use super::run::Step;
 use super::session::Session;
 use super::{ClientKey, EngineTask, Event};
 use crate::command::{self, Abort, Flags, Row, Wait};
-use crate::resp::{Args, Batch, ErrorReply, Reply};
+use crate::resp::{Args, Batch, ErrorReply, Protocol, Reply};
 use kival_engine::ColdRead;
 use std::time::Instant;
 
@@ -44,6 +44,18 @@ impl Transaction {
     pub fn any(&self, is: impl Fn(Flags) -> bool) -> bool {
         self.queue.iter().any(|queued| is(queued.row.command.flags))
     }
+}
+
+/// The replies of a transaction whose commands have changed how their client is answered, by CLIENT REPLY or HELLO.
+/// As in Redis each goes by what held when its command had run, and the array promises them all.
+#[derive(Debug)]
+pub(super) struct Mixed {
+    /// Whether the array is begun: EXEC itself is answered.
+    pub begun: bool,
+    /// One for each command.
+    pub replies: Vec<Reply>,
+    /// The protocol of each, and whether it is sent.
+    pub manners: Vec<(Protocol, bool)>,
 }
 
 /// A key that a client watches.
@@ -108,6 +120,8 @@ impl EngineTask {
         let noted = self.store.tracking.noted();
         let mut databases = Vec::with_capacity(transaction.queue.len());
         let mut replies = Vec::with_capacity(transaction.queue.len());
+        let manner = |session: &Session| (session.protocol, session.manner.replies.are_sent());
+        let (began, mut manners) = (manner(session), Vec::with_capacity(transaction.queue.len()));
         let mut read = Instant::now();
         let mut ran = Vec::with_capacity(transaction.queue.len());
         for queued in &transaction.queue {
@@ -122,8 +136,9 @@ impl EngineTask {
                     self.counted_error(refusal)
                 }
                 Err(Abort::Wait(wait)) => self.without_waiting(wait),
+                Err(Abort::Silent) => Reply::Sequence(Vec::new()),
                 // No queued command ends for a large value, or to follow the feed.
-                Err(Abort::Silent | Abort::Run(_) | Abort::Large(_) | Abort::Follow(_)) => Reply::Null,
+                Err(Abort::Run(_) | Abort::Large(_) | Abort::Follow(_)) => Reply::Null,
                 Err(Abort::Cold(met)) => {
                     self.store.engine().roll_back(savepoint);
                     self.store.forget_taken_back();
@@ -141,6 +156,7 @@ impl EngineTask {
                     return Step::Park(Parked::Reading);
                 }
             };
+            manners.push(manner(session));
             self.store.tracking.ran(client, queued.row.command, queued.args());
             let now = Instant::now();
             ran.push((now.duration_since(std::mem::replace(&mut read, now)), reply.is_error()));
@@ -163,7 +179,10 @@ impl EngineTask {
             }
         }
         self.unwatch(session);
-        Step::Reply(Reply::Array(replies))
+        if manners.iter().all(|manner| *manner == began) {
+            return Step::Reply(Reply::Array(replies));
+        }
+        Step::Mixed(Box::new(Mixed { begun: began.1, replies, manners }))
     }
 
     fn counted_error(&mut self, error: ErrorReply) -> Reply {

@@ -82,6 +82,11 @@ pub fn encode<S: Sink>(reply: &Reply, protocol: Protocol, out: &mut S) {
     }
 }
 
+/// Appends the beginning of an array of so many replies.
+pub fn array<S: Sink>(length: usize, out: &mut S) {
+    header(b'*', length, out);
+}
+
 /// Writes `<marker><number>\r\n` in one go: the commonest write of all.
 #[inline]
 fn header<S: Sink>(marker: u8, number: usize, out: &mut S) {

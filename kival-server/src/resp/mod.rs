@@ -28,7 +28,7 @@ mod tests;
 
 pub use batch::{Args, Batch, Span};
 pub use codec::{Codec, Limits};
-pub use encode::{Protocol, Sink, encode};
+pub use encode::{Protocol, Sink, array, encode};
 pub use error::{DecodeError, ProtocolError};
 pub use output::{Mark, Output};
 pub use reply::{ErrorReply, Reply};

@@ -102,15 +102,13 @@ pub(super) const UNPAUSE: Command = Command {
 fn reply(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let replies = &mut ctx.session.manner.replies;
     if is_word(&args[2], "on") {
-        *replies = Replies::On;
+        *replies = Replies { off: false, skip: false, ..*replies };
         return Ok(Reply::Ok);
     }
     if is_word(&args[2], "off") {
-        *replies = Replies::Off;
+        replies.off = true;
     } else if is_word(&args[2], "skip") {
-        if *replies != Replies::Off {
-            *replies = Replies::SkipNext;
-        }
+        replies.skip_next = !replies.off;
     } else {
         return Err(SYNTAX_ERROR.into());
     }
