@@ -9,6 +9,7 @@ use kival_engine::fs::hook::{Call, Hook, Op, Verdict};
 use kival_test_support::{Client, Value, eventually};
 
 use crate::inside::{Disk, Inside};
+use crate::migrate::Late;
 
 /// A disk whose syncs of the log wait while the gate is closed, and whose calls fail on demand. Clones
 /// share it.
@@ -431,6 +432,50 @@ fn what_clients_have_cached_is_invalid_when_the_change_is_on_disk() {
     is_misconf(&writer.call(&["SET", "k", "lost"]));
     assert_eq!(cache.read(), invalid(Value::Nil));
     assert_eq!(cache.call(&["GET", "k"]), bulk("new"));
+}
+
+#[test]
+fn only_what_is_on_disk_travels_to_another_server() {
+    let server = start("always");
+    let (mut lax, mut mover, late) = (server.client(), Watched::new(&server), Late::new());
+    assert_eq!(lax.call(&["KIVAL", "DURABILITY", "no"]), Value::ok());
+    server.disk.close();
+    assert_eq!(lax.call(&["SET", "k", "v"]), Value::ok());
+    mover.client.send(&["MIGRATE", "127.0.0.1", &late.port, "k", "0", "600000"]);
+    server.disk.wait_for_a_sync();
+    for _ in 0..300 {
+        assert_eq!(lax.call(&["GET", "k"]), bulk("v"));
+        assert!(late.is_alone(), "a power cut would leave the target with a value that never was");
+    }
+    server.disk.open();
+    let mut arriving = late.take(1);
+    // The deletion is a write as any other.
+    server.disk.close();
+    arriving.accept();
+    mover.has_held(&mut lax, 1);
+    assert!(mover.client.is_silent(), "a power cut could still bring the key back");
+    server.disk.open();
+    assert_eq!(mover.client.read(), Value::ok());
+}
+
+#[test]
+fn keys_neither_travel_nor_go_by_a_turn_that_could_not_be_appended() {
+    let server = start("no");
+    let (mut mover, late) = (server.client(), Late::new());
+    server.disk.fail(Op::WriteAt, ENOSPC);
+    let migrate = format!("MIGRATE 127.0.0.1 {} k 0 600000\r\n", late.port);
+    mover.write(format!("SET k v\r\n{migrate}").as_bytes()).unwrap();
+    is_misconf(&mover.read());
+    is_misconf(&mover.read());
+    assert!(late.is_alone(), "there never was such a key");
+
+    assert_eq!(mover.call(&["SET", "k", "v"]), Value::ok());
+    mover.write(migrate.as_bytes()).unwrap();
+    let mut arriving = late.take(1);
+    server.disk.fail(Op::WriteAt, ENOSPC);
+    arriving.accept();
+    is_misconf(&mover.read());
+    assert_eq!(mover.call(&["GET", "k"]), bulk("v"), "it is on both servers");
 }
 
 #[test]

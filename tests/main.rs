@@ -29,6 +29,7 @@ mod large;
 mod limits;
 mod linearizable;
 mod messages;
+mod migrate;
 mod monitor;
 mod programs;
 mod quarantine;

@@ -3,6 +3,7 @@
 use crate::config::NotifyEvents;
 use crate::engine_task::ClientKey;
 use crate::engine_task::follow::Following;
+use crate::engine_task::migrate::Migration;
 use crate::engine_task::server_state::ServerState;
 use crate::engine_task::session::{Clients, Session};
 use crate::engine_task::store::Store;
@@ -31,6 +32,8 @@ pub enum Abort {
     Wait(Wait),
     /// The change feed is read, by a thread that may wait; then the reply comes.
     Follow(Box<Following>),
+    /// Keys go to another server, by a thread that may wait; then the reply comes.
+    Migrate(Box<Migration>),
     /// There is no reply.
     Silent,
     /// What was queued behind MULTI is to run; its replies are the reply.

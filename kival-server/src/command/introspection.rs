@@ -4,7 +4,9 @@
 
 use super::options::{SYNTAX_ERROR, is_word};
 use super::syntax::{self, Argument, Kind};
-use super::{Abort, Categories, Command, Context, Deprecated, Flags, Group, Keys, Outcome, full_name};
+use super::{
+    Abort, Categories, Command, Context, Deprecated, Flags, Group, Keys, KeysBehind, Outcome, full_name,
+};
 use crate::glob::{Case, matches};
 use crate::resp::{Args, Reply};
 use bytes::Bytes;
@@ -175,7 +177,8 @@ fn categories(row: &Command) -> Categories {
     if all.has(Categories::FAST) { all } else { all.and(Categories::SLOW) }
 }
 
-/// One specification for all keys, or one for the first and one for the others, if they are used differently.
+/// One specification for all keys, or one for the first and one for the others, if they are used differently. One
+/// more for those behind a word.
 fn key_specs(row: &Command) -> Vec<Reply> {
     let Keys { first, last, step } = row.keys;
     let (first, spec) = (first as i64, row.key_spec);
@@ -183,23 +186,40 @@ fn key_specs(row: &Command) -> Vec<Reply> {
         return Vec::new();
     }
     if !spec.second.is_empty() {
-        let one = |flags, index, last| key_spec(flags, spec.notes, index, last, 1);
+        let one = |flags, index, last| key_spec(flags, spec.notes, at(index), last, 1);
         return vec![one(spec.first, first, 0), one(spec.second, first + 1, i64::from(last.min(0)))];
     }
     // The last key counts from the first one, unless it counts from the end.
     let last = i64::from(last);
-    vec![key_spec(spec.first, spec.notes, first, if last < 0 { last } else { last - first }, step as i64)]
+    let last = if last < 0 { last } else { last - first };
+    let mut specs = vec![key_spec(spec.first, spec.notes, at(first), last, step as i64)];
+    if let Some(KeysBehind { word, from, .. }) = row.keys_behind {
+        // It may be another argument that is the same word.
+        let flags: Vec<&str> = spec.first.iter().copied().chain(["incomplete"]).collect();
+        let fields = [("keyword", word.into()), ("startfrom", from.into())];
+        specs.push(key_spec(&flags, spec.notes, search("keyword", Reply::fields(fields)), -1, 1));
+    }
+    specs
 }
 
-fn key_spec(flags: &'static [&'static str], notes: &'static str, index: i64, last: i64, step: i64) -> Reply {
-    let search = |kind: &'static str, spec: Reply| Reply::fields([("type", kind.into()), ("spec", spec)]);
+/// How a key, or the keys from it on, are found.
+fn search(kind: &'static str, spec: Reply) -> Reply {
+    Reply::fields([("type", kind.into()), ("spec", spec)])
+}
+
+/// By the first key's index.
+fn at(index: i64) -> Reply {
+    search("index", Reply::fields([("index", index.into())]))
+}
+
+fn key_spec(flags: &[&'static str], notes: &'static str, begin: Reply, last: i64, step: i64) -> Reply {
     let range = [("lastkey", last.into()), ("keystep", step.into()), ("limit", 0.into())];
     let mut fields = Vec::with_capacity(4);
     if !notes.is_empty() {
         fields.push(("notes", Reply::bulk(notes)));
     }
     fields.push(("flags", statuses(flags.iter().copied())));
-    fields.push(("begin_search", search("index", Reply::fields([("index", index.into())]))));
+    fields.push(("begin_search", begin));
     fields.push(("find_keys", search("range", Reply::fields(range))));
     Reply::fields(fields)
 }
@@ -290,7 +310,7 @@ fn getkeys(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if !row.takes(request.len()) {
         return Err(WRONG_COUNT.into());
     }
-    let keys: Vec<Bytes> = row.key_indices(request.len()).map(|index| request.bytes(index)).collect();
+    let keys: Vec<Bytes> = row.key_indices(request).map(|index| request.bytes(index)).collect();
     // Each specification has to find a key.
     let fewest = if row.key_spec.second.is_empty() { 1 } else { 2 };
     if keys.len() < fewest { Err(WRONG_ARGUMENTS.into()) } else { Ok(keys.into_iter().collect()) }

@@ -24,6 +24,7 @@ mod introspection;
 mod kival;
 mod lcs;
 mod memory;
+mod migrate;
 mod monitor;
 mod object;
 mod options;
@@ -44,7 +45,7 @@ mod transaction;
 pub use changes::answer as changes_answer;
 pub use context::{Abort, Context, LargeArg, Outcome, Wait, WaitFor};
 pub use redact::redacted;
-pub use row::{Categories, Command, Deprecated, Flags, Group, KeySpec, Keys};
+pub use row::{Categories, Command, Deprecated, Flags, Group, KeySpec, Keys, KeysBehind};
 
 use crate::resp::{Args, ErrorReply};
 use foldhash::fast::FixedState;
@@ -66,6 +67,7 @@ const FAMILIES: &[&[Command]] = &[
     kival::COMMANDS,
     lcs::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,

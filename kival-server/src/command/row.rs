@@ -2,6 +2,7 @@
 
 use super::context::{Context, Outcome};
 use crate::resp::Args;
+use std::ops::Range;
 
 /// A command, or a subcommand of one.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Command {
     pub flags: Flags,
     /// Where its keys stand.
     pub keys: Keys,
+    /// The word behind which its keys may stand instead.
+    pub keys_behind: Option<KeysBehind>,
     /// What it does with them.
     pub key_spec: KeySpec,
     /// ACL categories beyond those that follow from the flags.
@@ -49,6 +52,7 @@ impl Command {
         arguments: "",
         flags: Flags::NONE,
         keys: Keys::NONE,
+        keys_behind: None,
         key_spec: KeySpec::NONE,
         categories: Categories::NONE,
         group: Group::Generic,
@@ -72,8 +76,12 @@ impl Command {
         self.keys != Keys::NONE && self.key_spec != KeySpec::NOT_KEYS
     }
 
-    /// Indices of the keys in a request of `arguments` arguments.
-    pub fn key_indices(&self, arguments: usize) -> impl Iterator<Item = usize> + use<> {
+    /// Indices of the keys in a request.
+    pub fn key_indices(&self, args: Args<'_>) -> impl Iterator<Item = usize> + use<> {
+        if let Some(range) = self.keys_behind.and_then(|behind| (behind.find)(args)) {
+            return range.step_by(1);
+        }
+        let arguments = args.len();
         let Keys { first, last, step } = if self.has_keys() { self.keys } else { Keys::NONE };
         let end =
             if last >= 0 { last as usize } else { arguments.saturating_sub(last.unsigned_abs() as usize) };
@@ -114,6 +122,18 @@ impl Keys {
     pub const ALL: Keys = Keys { first: 1, last: -1, step: 1 };
     /// Every other argument, the first included.
     pub const PAIRS: Keys = Keys { first: 1, last: -1, step: 2 };
+}
+
+/// A word behind which the keys of a command may stand, and not where [`Keys`] has them.
+#[derive(Debug, Clone, Copy)]
+pub struct KeysBehind {
+    /// The word.
+    pub word: &'static str,
+    /// Where cluster clients begin to look for it: an argument, negative if counted from the end, and then
+    /// towards the beginning.
+    pub from: i64,
+    /// Finds the keys of a request; none if the word is not there.
+    pub find: fn(Args<'_>) -> Option<Range<usize>>,
 }
 
 macro_rules! bit_set {
@@ -199,6 +219,8 @@ bit_set! {
     ENDS_TRANSACTION = 20 "";
     /// Does not end what CLIENT CACHING has said for the next command.
     KEEPS_CACHING = 23 "";
+    /// Waits for another server, so that it cannot run inside a transaction here.
+    GOES_OUT = 24 "";
     /// Allowed to a client of RESP2 that listens to messages.
     WHILE_SUBSCRIBED = 21 "";
 }

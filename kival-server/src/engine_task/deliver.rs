@@ -115,6 +115,7 @@ impl EngineTask {
         });
         let replaced: Vec<&mut TurnReply> = replaced.collect();
         tracing::error!(%error, replies = replaced.len(), "a turn was taken back");
+        self.migrations.take_back(&concerned);
         let refusal = Reply::Error(write_refusal(error));
         // Last first: a client that had several replies gets back what it was before the first.
         for reply in replaced.into_iter().rev() {

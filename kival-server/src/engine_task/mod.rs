@@ -17,6 +17,7 @@
 //! | `channels.rs`, `messages.rs`, `monitor.rs` | who listens to messages or commands, and their way out |
 //! | `tracking.rs` | what clients have cached |
 //! | `large.rs` | commands that put a large value |
+//! | `migrate.rs` | keys that go to another server |
 //! | `store.rs`, `reload.rs` | the engine as handlers see it |
 //! | `transaction.rs`, `watch.rs` | MULTI to EXEC, and what WATCH sees |
 //! | `warm.rs` | loads ahead of what commands will look up |
@@ -31,6 +32,7 @@ mod gather;
 mod large;
 mod messages;
 mod meter;
+pub mod migrate;
 pub mod monitor;
 pub mod park;
 pub mod pause;
@@ -51,6 +53,7 @@ pub mod watch;
 use crate::config::{AppendFsync, Config};
 use crate::net::outbox::Outbox;
 use crate::net::shared::Shared;
+use crate::net::transfer::Sent;
 use crate::resp::{Batch, ErrorReply, Output};
 use crate::server::ServerError;
 use deliver::Waiting;
@@ -58,6 +61,7 @@ use follow::FeedResult;
 use gather::Gathering;
 use kival_engine::{Engine, LargeWritten, OpenError};
 use large::Larges;
+use migrate::{Migration, Migrations};
 use park::{Parked, ReadResult};
 use server_state::ServerState;
 use session::{Clients, Standing};
@@ -132,6 +136,8 @@ pub enum Event {
     LargeWritten(ClientKey, Box<LargeWritten>),
     /// The change feed was read for a client.
     Changes(ClientKey, FeedResult),
+    /// Keys were sent to another server for a client.
+    Migrated(ClientKey, Box<Migration>, Sent),
     /// The server is to end.
     Shutdown,
 }
@@ -179,6 +185,8 @@ pub struct EngineTask {
     gathering: Gathering,
     /// Large arguments on their way to the disk.
     larges: Larges,
+    /// Keys on their way to other servers.
+    migrations: Migrations,
     /// Clients that have seen all changes there are, and wait for others.
     followers: Vec<ClientKey>,
     draining: Option<Instant>,
@@ -223,6 +231,7 @@ impl EngineTask {
             waits: Vec::new(),
             gathering: Gathering::default(),
             larges: Larges::default(),
+            migrations: Migrations::default(),
             followers: Vec::new(),
             draining: None,
             disk_is_behind: false,
@@ -295,7 +304,7 @@ impl EngineTask {
             if news || tick {
                 self.take_news();
             }
-            self.begin_large();
+            self.begin_what_waits();
             self.apply_settings();
             if self.server.shutdown && self.draining.is_none() {
                 self.begin_drain();
@@ -320,6 +329,12 @@ impl EngineTask {
                 self.resume(client);
             }
         }
+    }
+
+    /// Has threads begin what has to stand between turns.
+    fn begin_what_waits(&mut self) {
+        self.begin_large();
+        self.begin_migrations();
     }
 
     /// Takes in what background threads have done, and answers who waits for that or for the clock.
@@ -376,6 +391,7 @@ impl EngineTask {
             Event::Read(client, result) => self.values_read(client, result),
             Event::LargeWritten(client, written) => self.large_written(client, *written),
             Event::Changes(client, result) => self.changes_read(client, result),
+            Event::Migrated(client, migration, sent) => self.migrated(client, migration, sent),
             Event::Shutdown => self.server.shutdown = true,
         }
     }
@@ -392,7 +408,8 @@ impl EngineTask {
     fn drained(&self, no_requests: bool) -> bool {
         let late = self.draining.is_some_and(|end| Instant::now() >= end);
         let reading = self.clients.iter().any(|session| matches!(session.parked, Some(Parked::Reading)));
-        late || (no_requests && self.ready.is_empty() && self.waiting.is_empty() && !reading)
+        let under_way = reading || !self.migrations.are_over();
+        late || (no_requests && self.ready.is_empty() && self.waiting.is_empty() && !under_way)
     }
 
     fn finish(mut self) -> Store {

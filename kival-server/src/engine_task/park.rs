@@ -26,17 +26,19 @@ pub enum Parked {
     Paused,
     /// It follows the change feed; its reply is made when something is found.
     Following(Box<Following>),
+    /// Its keys are on their way to another server.
+    Migrating,
 }
 
 impl Parked {
     /// Whether the command is over when what it waits for has come; others run again then.
     pub fn ends_command(&self) -> bool {
-        matches!(self, Parked::Waiting(_) | Parked::Following(_))
+        matches!(self, Parked::Waiting(_) | Parked::Following(_) | Parked::Migrating)
     }
 
-    /// Whether its client counts as blocked: all but those whose values are being read.
+    /// Whether its client counts as blocked: not if values are being read, or sent.
     pub fn is_blocked(&self) -> bool {
-        !matches!(self, Parked::Reading)
+        !matches!(self, Parked::Reading | Parked::Migrating)
     }
 }
 
@@ -66,7 +68,7 @@ pub fn add_cold_reads(
     reads: &mut Vec<ColdRead>,
 ) {
     let mut known: HashSet<u64> = reads.iter().map(ColdRead::sequence).collect();
-    for index in command.key_indices(args.len()) {
+    for index in command.key_indices(args) {
         let key = &args[index];
         let engine = store.engine();
         let Ok(Some(entry)) = engine.entry(db, key) else { continue };

@@ -47,6 +47,7 @@ impl EngineTask {
             return;
         }
         self.server.pause = None;
+        self.settle_held_migrations();
         for slot in self.clients.slots_where(|session| matches!(session.parked, Some(Parked::Paused))) {
             let Some(session) = self.clients.get_mut(slot) else { continue };
             session.parked = None;

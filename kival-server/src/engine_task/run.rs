@@ -204,7 +204,8 @@ impl EngineTask {
         if let Err(abort) = &outcome {
             self.store.engine().roll_back(savepoint);
             self.store.forget_taken_back();
-            self.store.channels.take_back(messages, matches!(abort, Abort::Error(_)));
+            let is_over = matches!(abort, Abort::Error(_) | Abort::Migrate(_));
+            self.store.channels.take_back(messages, is_over);
             self.store.tracking.take_back(noted);
             if matches!(abort, Abort::Cold(_) | Abort::Large(_)) {
                 // It runs again, and counts then.
@@ -301,6 +302,10 @@ impl EngineTask {
             Abort::Follow(following) => {
                 self.read_changes(client, &following);
                 Step::Park(Parked::Following(following))
+            }
+            Abort::Migrate(migration) => {
+                self.want_migration(client, self.policy_of(session), migration);
+                Step::Park(Parked::Migrating)
             }
             Abort::Write(error) => {
                 let refusal = self.refuse_write(&error);

@@ -88,6 +88,11 @@ impl Store {
         std::mem::take(&mut self.depends)
     }
 
+    /// The sequence that [`Self::take_dependency`] would give.
+    pub fn dependency(&self) -> u64 {
+        self.depends
+    }
+
     /// Makes the reply depend on everything so far: for what tells of all keys at once.
     pub fn depend_on_all(&mut self) {
         self.depends = self.engine.last_sequence();

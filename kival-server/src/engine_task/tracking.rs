@@ -149,7 +149,7 @@ impl Tracking {
     pub fn ran(&mut self, client: ClientKey, command: &Command, args: Args<'_>) {
         let reads = command.flags.has(Flags::READONLY) && !command.flags.has(Flags::PUBSUB);
         if reads && self.trackers.get(&client).is_some_and(Tracker::counts_reads) {
-            let keys = command.key_indices(args.len()).map(|index| Bytes::copy_from_slice(&args[index]));
+            let keys = command.key_indices(args).map(|index| Bytes::copy_from_slice(&args[index]));
             self.notes.extend(keys.map(Note::Read));
         }
     }

@@ -75,7 +75,7 @@ impl EngineTask {
     /// Queues a command behind its client's MULTI.
     pub(super) fn queue(&mut self, session: &mut Session, row: Row, args: Args<'_>) -> Step {
         let Some(transaction) = &mut session.transaction else { return Step::Silent };
-        if row.command.flags.has(Flags::NO_MULTI) {
+        if row.command.flags.has_any(Flags::NO_MULTI.and(Flags::GOES_OUT)) {
             transaction.spoilt = true;
             self.server.counters.statistics.rejected(row);
             return self.refuse(NOT_ALLOWED.into());
@@ -137,8 +137,8 @@ impl EngineTask {
                 }
                 Err(Abort::Wait(wait)) => self.without_waiting(wait),
                 Err(Abort::Silent) => Reply::Sequence(Vec::new()),
-                // No queued command ends for a large value, or to follow the feed.
-                Err(Abort::Run(_) | Abort::Large(_) | Abort::Follow(_)) => Reply::Null,
+                // No queued command ends for a large value, to follow the feed, or to send keys away.
+                Err(Abort::Run(_) | Abort::Large(_) | Abort::Follow(_) | Abort::Migrate(_)) => Reply::Null,
                 Err(Abort::Cold(met)) => {
                     self.store.engine().roll_back(savepoint);
                     self.store.forget_taken_back();
