@@ -3,8 +3,10 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kival_engine::fs::gate::Gate;
+use kival_test_support::wait::PATIENCE;
 use kival_test_support::{Client, Frame, Launch, Server, Value, encode, eventually};
 
 use crate::inside::Inside;
@@ -52,26 +54,28 @@ impl Late {
 
     /// Whether nobody has connected so far.
     pub(crate) fn is_alone(&self) -> bool {
+        self.look().is_none()
+    }
+
+    fn look(&self) -> Option<TcpStream> {
         self.listener.set_nonblocking(true).unwrap();
-        let connected = self.listener.accept();
-        self.listener.set_nonblocking(false).unwrap();
-        connected.is_err()
+        let (stream, _) = self.listener.accept().ok()?;
+        stream.set_nonblocking(false).unwrap();
+        Some(stream)
     }
 
     /// Takes a connection, and so many keys.
     pub(crate) fn take(&self, keys: usize) -> Arriving {
-        let mut stream = BufReader::new(self.listener.accept().unwrap().0);
-        let mut word = |index: usize| {
-            let request = Frame::read(&mut stream).unwrap().value;
+        let stream = eventually("a connection comes", || self.look());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = BufReader::new(stream);
+        let word = |stream: &mut BufReader<TcpStream>, index: usize| {
+            let request = Frame::read(stream).unwrap().value;
             request.items().unwrap()[index].text()
         };
-        assert_eq!(word(0), "SELECT");
+        assert_eq!(word(&mut stream, 0), "SELECT");
         stream.get_mut().write_all(b"+OK\r\n").unwrap();
-        let mut word = |index: usize| {
-            let request = Frame::read(&mut stream).unwrap().value;
-            request.items().unwrap()[index].text()
-        };
-        let keys = (0..keys).map(|_| word(1)).collect();
+        let keys = (0..keys).map(|_| word(&mut stream, 1)).collect();
         Arriving { stream, keys }
     }
 }
@@ -311,6 +315,70 @@ fn others_are_served_while_keys_travel_and_a_key_that_they_change_stays() {
         assert_eq!(client.read(), error(CHANGED), "{change:?}");
         assert_eq!(client.read(), status("PONG"));
         assert_eq!(other.call(&["MGET", "a", "b"]), Value::Array(vec![Value::Nil, changed]));
+    }
+}
+
+/// Who writes to keys that are moved away again and again finds the last of its writes on one of the two servers: on
+/// the first if it is there, since what is new comes into being there.
+#[test]
+fn no_write_is_lost_to_a_migration_that_runs_beside_it() {
+    const WRITERS: usize = 4;
+    const WRITES: usize = 400;
+    let policy = ["--appendfsync", "no"];
+    let (from, to) = (target::start(&policy), target::start(&policy));
+    let keys: Vec<String> = (0..WRITERS).map(|writer| format!("key:{writer}")).collect();
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for key in &keys {
+            let (mut client, done) = (from.client(), &done);
+            scope.spawn(move || {
+                for n in 0..WRITES {
+                    assert_eq!(client.call(&["SET", key, &n.to_string()]), Value::ok());
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        let (mut mover, port) = (from.client(), to.port().to_string());
+        let all: Vec<&str> =
+            ["0", "60000", "REPLACE", "KEYS"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+        while done.load(Ordering::Relaxed) < WRITERS {
+            let moved = mover.call(&request(&port, "", &all));
+            assert!(!moved.is_error() || moved.text().contains("changed on their way"), "{moved:?}");
+        }
+    });
+    let (mut from, mut to) = (from.client(), to.client());
+    for key in &keys {
+        let here = from.call(&["GET", key]);
+        let last = if here == Value::Nil { to.call(&["GET", key]) } else { here };
+        assert_eq!(last, bulk(&(WRITES - 1).to_string()), "{key}");
+    }
+}
+
+#[test]
+fn so_many_migrations_run_at_once_and_the_others_wait_for_their_turn() {
+    const AT_ONCE: usize = 16;
+    if !target::is_kival() {
+        return;
+    }
+    let server = target::start(&["--appendfsync", "no"]);
+    let mut other = server.client();
+    assert_eq!(other.call(&["SET", "k", "v"]), Value::ok());
+    let late = Late::new();
+    let mut clients: Vec<Client> = (0..=AT_ONCE).map(|_| server.client()).collect();
+    let mut arriving = Vec::new();
+    for client in &mut clients[..AT_ONCE] {
+        client.send(&request(&late.port, "k", &["0", "600000", "COPY"]));
+        arriving.push(late.take(1));
+    }
+    clients[AT_ONCE].send(&request(&late.port, "k", &["0", "600000", "COPY"]));
+    for _ in 0..100 {
+        assert_eq!(other.call(&["GET", "k"]), bulk("v"));
+    }
+    assert!(late.is_alone(), "one more connection than {AT_ONCE}");
+    arriving.iter_mut().for_each(Arriving::accept);
+    late.take(1).accept();
+    for client in &mut clients {
+        assert_eq!(client.read(), Value::ok());
     }
 }
 
