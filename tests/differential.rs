@@ -41,7 +41,8 @@ fn reference() -> Option<Launch> {
 /// The server under test and the one to compare with.
 fn pair() -> Option<(Server, Server)> {
     let reference = reference()?.start();
-    Some((target::start(&["--appendfsync", "everysec", "--large-value-size", "2kb"]), reference))
+    let sizes = ["--large-value-size", "2kb", "--paged-value-size", "8kb"];
+    Some((target::start(&[&["--appendfsync", "everysec"], &sizes[..]].concat()), reference))
 }
 
 #[test]

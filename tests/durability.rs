@@ -168,6 +168,20 @@ fn a_reader_under_always_sees_nothing_that_a_power_cut_could_take_back() {
 }
 
 #[test]
+fn a_reader_under_always_waits_for_the_page_that_was_changed_last() {
+    let server = start("always");
+    let mut lax = server.client();
+    assert_eq!(lax.call(&["SETRANGE", "k", "100000", "end"]), Value::Int(100_003));
+    assert_eq!(lax.call(&["KIVAL", "DURABILITY", "no"]), Value::ok());
+    server.disk.close();
+    assert_eq!(lax.call(&["SETRANGE", "k", "5", "!"]), Value::Int(100_003));
+    let mut reader = Watched::new(&server);
+    reader.is_held(&mut lax, &["GETRANGE", "k", "5", "5"]);
+    server.disk.open();
+    assert_eq!(reader.client.read(), bulk("!"));
+}
+
+#[test]
 fn what_a_swapped_database_shows_waits_for_the_swap() {
     let server = start("always");
     let (mut lax, mut reader) = (server.client(), Watched::new(&server));

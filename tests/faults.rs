@@ -88,7 +88,7 @@ fn a_full_disk_refuses_writes_takes_deletions_and_goes_on_by_itself() {
         vec!["DEL", "key 0"],
         vec!["SET", "key 1", &value],
         vec!["EXPIRE", "key 1", "1000"],
-        vec!["APPEND", "key 2", "x"],
+        vec!["APPEND", "key 2", &value],
         vec!["GET", "key 2"],
         vec!["PERSIST", "key 1"],
         vec!["PING"],

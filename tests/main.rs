@@ -31,6 +31,7 @@ mod linearizable;
 mod messages;
 mod migrate;
 mod monitor;
+mod paged;
 mod programs;
 mod quarantine;
 mod readme;

@@ -3,6 +3,7 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{DIR, Store, manifest};
 use kival_engine::feed::{Bounds, Change, Changes, FeedError, FeedQuery, What};
 use kival_engine::fs::{FileSystem, MemoryFs};
@@ -16,6 +17,7 @@ const DATABASES: u32 = 3;
 #[derive(Debug, Clone)]
 enum Op {
     Put(u32, u8, u16),
+    PutPart(u32, u8, u16, u16),
     Delete(u32, u8),
     Expire(u32, u8, u64),
     Flush(Vec<u32>),
@@ -38,6 +40,8 @@ fn op() -> impl Strategy<Value = Op> {
     let db = || 0..DATABASES;
     prop_oneof![
         20 => (db(), 0..9u8, 0..900u16).prop_map(|(db, key, size)| Op::Put(db, key, size)),
+        4 => (db(), 0..3u8, 0..20_000u16, 1..300u16)
+            .prop_map(|(db, key, offset, size)| Op::PutPart(db, key, offset, size)),
         5 => (db(), 0..9u8).prop_map(|(db, key)| Op::Delete(db, key)),
         5 => (db(), 0..9u8, 0..3u64).prop_map(|(db, key, expiry)| Op::Expire(db, key, expiry)),
         2 => proptest::sample::subsequence(vec![0, 1, 2], 1..=3).prop_map(Op::Flush),
@@ -110,6 +114,7 @@ impl Run {
                 self.engine().put(*db, &[*key], &value, 0).unwrap();
                 self.stage(|seq| change(seq, *db, &[*key], What::Set(Some(value.into()))));
             }
+            Op::PutPart(db, key, offset, size) => self.put_part(*db, *key, (*offset).into(), (*size).into()),
             Op::Delete(db, key) => {
                 if self.engine().delete(*db, &[*key]).unwrap() {
                     self.stage(|seq| change(seq, *db, &[*key], What::Delete));
@@ -168,6 +173,29 @@ impl Run {
                 (0..*times).for_each(|_| _ = self.follow(*count));
             }
         }
+    }
+
+    fn put_part(&mut self, db: u32, key: u8, offset: usize, size: usize) {
+        let part = vec![offset as u8; size];
+        let is_new = self.engine().entry(db, &[key]).unwrap().is_none();
+        let by_page = common::put_part(self.engine(), db, &[key], offset, &part).unwrap();
+        let entry = self.engine().entry(db, &[key]).unwrap().unwrap();
+        let value = common::get_part(self.engine(), db, &[key], 0..usize::MAX).unwrap().unwrap();
+        if !by_page {
+            let set = What::Set(Some(value));
+            return self.stage(|seq| Change { expiry: entry.expiry, ..change(seq, db, &[key], set) });
+        }
+        let mut sequence = self.engine().last_sequence();
+        for number in (offset / 4096..(offset + size).div_ceil(4096)).rev() {
+            let page = value.slice(number * 4096..value.len().min((number + 1) * 4096));
+            let told = What::Part(number as u32 * 4096, Some(page));
+            self.staged.push(change(sequence, db, &[key], told));
+            sequence -= 1;
+        }
+        if is_new {
+            self.staged.push(change(sequence, db, &[key], What::Set(Some(Bytes::new()))));
+        }
+        self.staged.sort_by_key(|change| change.sequence);
     }
 
     /// One read of the follower; `true` at the end.

@@ -100,6 +100,13 @@ fn a_store_that_was_closed_opens_with_all_it_held() {
 }
 
 #[test]
+fn values_that_were_changed_page_by_page_open_as_they_were() {
+    assert!(opens("paged", make::pages()).clean);
+    assert!(opens("paged-merged", make::pages()).clean);
+    assert!(!opens("paged-killed", make::pages()).clean);
+}
+
+#[test]
 fn a_backup_opens_with_all_it_held_when_it_was_made() {
     let report = opens("backup", make::life());
     assert!(report.clean && report.torn.is_empty() && report.scanned == 0);

@@ -21,6 +21,7 @@ const START: u64 = 1_000_000;
 const WORKERS: u32 = 4;
 /// Values of so many bytes are large.
 const LARGE: u16 = 1000;
+const PAGE: usize = 4096;
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -52,6 +53,19 @@ enum Op {
     Get {
         db: u32,
         key: u8,
+    },
+    /// A change of a part, page by page or of the whole value, as the engine would have it.
+    PutPart {
+        db: u32,
+        key: u8,
+        offset: u32,
+        len: u16,
+    },
+    GetPart {
+        db: u32,
+        key: u8,
+        from: u32,
+        len: u16,
     },
     Flush(Vec<u32>),
     Swap(u32, u32),
@@ -89,8 +103,14 @@ fn op() -> impl Strategy<Value = Op> {
     let db = || prop_oneof![3 => Just(0), 1 => 0..DATABASES];
     let key = || 0..KEYS;
     let expiry = || prop_oneof![3 => Just(0u16), 2 => 1..400u16];
-    let size = prop_oneof![6 => 0..100u16, 2 => 100..900u16, 1 => 2000..5000u16];
+    let size = prop_oneof![6 => 0..100u16, 2 => 100..900u16, 1 => 2000..5000u16, 1 => 5000..40_000u16];
+    // Some begin at a page, or one byte beside.
+    let offset = || prop_oneof![3 => 0..45_000u32, 1 => (0..11u32, 0..3u32).prop_map(|(n, by)| (n * 4096 + by).saturating_sub(1))];
+    let part = || prop_oneof![4 => 1..300u16, 1 => 300..9000u16, 1 => Just(4096)];
     prop_oneof![
+        10 => (db(), key(), offset(), part())
+            .prop_map(|(db, key, offset, len)| Op::PutPart { db, key, offset, len }),
+        3 => (db(), key(), offset(), part()).prop_map(|(db, key, from, len)| Op::GetPart { db, key, from, len }),
         14 => (db(), key(), size, expiry())
             .prop_map(|(db, key, size, expiry)| Op::Put { db, key, size, expiry }),
         3 => (db(), key(), LARGE..9000u16, expiry(), prop_oneof![2 => Just(0u16), 1 => 100..9000u16], fate())
@@ -126,6 +146,30 @@ struct Value {
     expiry: u64,
     /// An expiry record stands beside the value's.
     changed: bool,
+    /// Bytes of the value in its own record.
+    base: usize,
+    /// Its pages, and how many bytes each of them has.
+    pages: BTreeMap<usize, usize>,
+}
+
+impl Value {
+    fn new(bytes: Vec<u8>, expiry: u64) -> Value {
+        Value { base: bytes.len(), bytes, expiry, changed: false, pages: BTreeMap::new() }
+    }
+
+    /// Sets a part, as if a value were a slice that grows.
+    fn set_part(&mut self, offset: usize, part: &[u8]) {
+        let end = offset + part.len();
+        self.bytes.resize(self.bytes.len().max(end), 0);
+        self.bytes[offset..end].copy_from_slice(part);
+    }
+
+    /// The pages that were written for that.
+    fn note_pages(&mut self, offset: usize, len: usize) {
+        for number in offset / PAGE..(offset + len).div_ceil(PAGE) {
+            self.pages.insert(number, (self.bytes.len() - number * PAGE).min(PAGE));
+        }
+    }
 }
 
 /// What the engine should hold.
@@ -164,7 +208,9 @@ impl Model {
         let keys = self.spaces.iter().flat_map(|(_, keys)| keys);
         let bytes = keys.map(|(key, value)| {
             let change = if value.changed { RECORD + key.len() as u64 } else { 0 };
-            RECORD + (key.len() + value.bytes.len()) as u64 + change
+            let page = |size: &usize| RECORD + (key.len() + 8 + size) as u64;
+            let pages: u64 = value.pages.values().map(page).sum();
+            RECORD + (key.len() + value.base) as u64 + change + pages
         });
         bytes.sum::<u64>() + self.map_record
     }
@@ -237,6 +283,8 @@ impl Run {
             Op::Put { .. } | Op::Delete { .. } | Op::SetExpiry { .. } | Op::Get { .. } => {
                 self.apply_to_key(op)
             }
+            Op::PutPart { db, key, offset, len } => self.put_part(db, key, offset as usize, len.into()),
+            Op::GetPart { db, key, from, len } => self.get_part(db, key, from as usize, len.into()),
             Op::PutLarge { .. } => self.put_large(op),
             Op::Flush(ref databases) => self.flush(databases),
             Op::Swap(first, second) => {
@@ -341,8 +389,34 @@ impl Run {
             self.touched = true;
         } else {
             self.large_staged = !touched;
-            self.model.db(db).insert(key, Value { bytes: value.to_vec(), expiry, changed: false });
+            self.model.db(db).insert(key, Value::new(value.to_vec(), expiry));
         }
+    }
+
+    fn put_part(&mut self, db: u32, key: u8, offset: usize, len: usize) {
+        self.puts += 1;
+        let (key, part, now) = (key_bytes(key), vec![self.puts as u8; len], self.now);
+        let by_page = common::put_part(self.engine(), db, &key, offset, &part).expect("put");
+        let value = match self.model.look(db, &key, now) {
+            Some(value) => value,
+            None => self.model.db(db).entry(key).or_insert_with(|| Value::new(Vec::new(), 0)),
+        };
+        value.set_part(offset, &part);
+        if by_page {
+            value.note_pages(offset, len);
+        } else {
+            *value = Value::new(std::mem::take(&mut value.bytes), value.expiry);
+        }
+    }
+
+    fn get_part(&mut self, db: u32, key: u8, from: usize, len: usize) {
+        let (key, now) = (key_bytes(key), self.now);
+        let found = common::get_part(self.engine(), db, &key, from..from + len).expect("read");
+        let value = self.model.look(db, &key, now).map(|value| {
+            let end = value.bytes.len().min(from + len);
+            value.bytes[from.min(end)..end].to_vec()
+        });
+        assert_eq!(found.map(|part| part.to_vec()), value);
     }
 
     fn apply_to_key(&mut self, op: &Op) {
@@ -355,7 +429,7 @@ impl Run {
                 bytes.extend_from_slice(&self.puts.to_le_bytes());
                 let sequence = self.engine().put(db, &key, &bytes, expiry).expect("put");
                 assert!(sequence > self.highest, "no number is used twice");
-                self.model.db(db).insert(key, Value { bytes, expiry, changed: false });
+                self.model.db(db).insert(key, Value::new(bytes, expiry));
             }
             Op::Delete { db, key } => {
                 let key = key_bytes(key);
@@ -468,7 +542,8 @@ impl Run {
                         value
                     }
                 };
-                assert_eq!(fetched, value.bytes);
+                assert!(fetched == value.bytes, "{fetched:?} is not {:?}", value.bytes);
+                assert_eq!(entry.value_size as usize, value.bytes.len());
             }
         }
         let segments = engine.segments();

@@ -62,7 +62,20 @@ fn act(random: &mut Random, engine: &mut Engine, model: &mut Model) {
     let (db, name) = (random.below(DATABASES.into()) as u32, key(random.below(KEYS)));
     let expiry = if random.one_in(4) { START + 1 + random.below(2000) } else { 0 };
     match random.below(24) {
-        0..14 => {
+        0..3 => {
+            let offset = if random.one_in(2) { random.below(300) } else { random.below(20_000) } as usize;
+            let part = vec![random.next() as u8; 1 + random.below(180) as usize];
+            common::put_part(engine, db, &name, offset, &part).unwrap();
+            let now = engine.now_ms();
+            let gone = live(model, db, &name, now).is_none();
+            let (value, expiry) = model.entry((db, name)).or_default();
+            if gone {
+                (*value, *expiry) = (Vec::new(), 0);
+            }
+            value.resize(value.len().max(offset + part.len()), 0);
+            value[offset..offset + part.len()].copy_from_slice(&part);
+        }
+        3..14 => {
             let value = vec![random.next() as u8; random.below(180) as usize];
             engine.put(db, &name, &value, expiry).unwrap();
             model.insert((db, name), (value, expiry));

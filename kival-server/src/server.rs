@@ -192,6 +192,7 @@ fn options(config: &Config, fs: Arc<dyn FileSystem>, wake: Arc<Notify>) -> Optio
         compaction: compaction_policy(config),
         scrub_rate: scrub_rate(config),
         large_value: config.large_value_size,
+        paged_from: config.paged_value_size,
         // Without a disk there is nothing to gain.
         runway_syncs: if config.in_memory { 0 } else { defaults.runway_syncs },
         waker: Arc::new(move || wake.notify_one()),

@@ -33,11 +33,13 @@ def copy_all(source, target):
 
 
 def apply(change, sent):
-    _, kind, db, key, value, expiry = change
+    _, kind, db, key, value, expiry = change  # of a part the last is where it begins
     sent.execute_command("SELECT", db)
     match kind.decode():
         case "set":
             sent.set(key, value, pxat=expiry if expiry > 0 else None)
+        case "part":
+            sent.setrange(key, expiry, value)
         case "delete":
             sent.delete(key)
         case "expire":

@@ -3,10 +3,11 @@
 use super::output::Output;
 use super::{Candidate, Copied, Question, Verdict};
 use crate::engine::Engine;
+use crate::engine::databases::Space;
 use crate::engine::options::Worker;
 use crate::format::record::{Kind, record_size};
 use crate::format::segment::hint_name;
-use crate::keydir::Place;
+use crate::keydir::{ExpiryChange, Place};
 use crate::log::segments::{Segment, SegmentState};
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
@@ -148,7 +149,7 @@ impl Engine {
             }
             (Kind::Tombstone, _) => Verdict::Tombstone,
             // The value that it belongs to may be among what is lost.
-            (Kind::Expiry, None)
+            (Kind::Expiry | Kind::Page, None)
                 if self.quarantine.doubts(candidate.namespace, &candidate.key, 0).is_some() =>
             {
                 Verdict::Live
@@ -160,6 +161,13 @@ impl Engine {
                     superseded_by: change.map_or(0, |change| change.sequence).max(entry.sequence),
                 },
             },
+            (Kind::Page, Some(entry)) if entry.sequence < candidate.sequence => {
+                let page = space.pages_of(&entry).and_then(|pages| pages.get(candidate.page));
+                match page.map(|page| page.sequence) {
+                    Some(sequence) if sequence == candidate.sequence => Verdict::Live,
+                    newer => Verdict::Dead { superseded_by: newer.unwrap_or(last) },
+                }
+            }
             (_, Some(entry)) if entry.sequence == candidate.sequence => Verdict::Live,
             (_, Some(entry)) => Verdict::Dead { superseded_by: entry.sequence },
         }
@@ -207,22 +215,8 @@ impl Engine {
                 }
                 continue;
             }
-            let Some(space) = databases.of_namespace(copy.namespace) else { continue };
-            let mut moved: Option<(Place, u64)> = None;
-            space.keydir.update(&copy.key, |entry| {
-                if copy.kind == Kind::Expiry {
-                    if let Some(change) = entry.change.as_mut().filter(|c| c.sequence == copy.sequence) {
-                        moved = Some((change.place, record_size(copy.key.len(), 0)));
-                        change.place = place;
-                    }
-                } else if entry.sequence == copy.sequence {
-                    moved = Some((entry.place, record_size(copy.key.len(), entry.value_size as usize)));
-                    entry.place = place;
-                }
-            });
-            if let Some((before, bytes)) = moved {
-                space.retire(before, bytes);
-                space.enlist(place, bytes);
+            if let Some(space) = databases.of_namespace(copy.namespace) {
+                space.repoint(copy, place);
             }
         }
     }
@@ -238,5 +232,35 @@ impl Engine {
             return;
         }
         self.segments.remove(slot);
+    }
+}
+
+impl Space {
+    /// Lets what stands on the original of a copy stand on the copy.
+    fn repoint(&mut self, copy: &Copied, place: Place) {
+        let Some(entry) = self.keydir.get(&copy.key) else { return };
+        let size = |value_size| record_size(copy.key.len(), value_size);
+        let moved = match copy.kind {
+            Kind::Page => {
+                let page = self.paged.get_mut(&entry.sequence).and_then(|pages| pages.get_mut(copy.page));
+                page.filter(|page| page.sequence == copy.sequence).map(|page| {
+                    let bytes = page.record_size(copy.key.len());
+                    (std::mem::replace(&mut page.place, place), bytes)
+                })
+            }
+            Kind::Expiry => entry.change.filter(|change| change.sequence == copy.sequence).map(|change| {
+                let moved = Some(ExpiryChange { place, ..change });
+                self.keydir.update(&copy.key, |entry| entry.change = moved);
+                (change.place, size(0))
+            }),
+            _ => (entry.sequence == copy.sequence).then(|| {
+                self.keydir.update(&copy.key, |entry| entry.place = place);
+                (entry.place, size(self.base_size(&entry)))
+            }),
+        };
+        if let Some((before, bytes)) = moved {
+            self.retire(before, bytes);
+            self.enlist(place, bytes);
+        }
     }
 }

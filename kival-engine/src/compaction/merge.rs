@@ -299,6 +299,7 @@ fn repoint(home: &Home, line: &Line, id: u64) -> io::Result<()> {
                     namespace: header.namespace,
                     key: key.into(),
                     sequence: header.sequence,
+                    page: header.page(),
                     offset,
                 });
             }

@@ -57,6 +57,8 @@ pub(crate) struct Candidate {
     pub(crate) namespace: u32,
     pub(crate) key: Box<[u8]>,
     pub(crate) sequence: u64,
+    /// The page, of a page record.
+    pub(crate) page: u32,
 }
 
 impl Candidate {
@@ -66,6 +68,7 @@ impl Candidate {
             namespace: header.namespace,
             key: key.into(),
             sequence: header.sequence,
+            page: header.page(),
         }
     }
 }
@@ -88,6 +91,7 @@ pub(crate) struct Copied {
     pub(crate) namespace: u32,
     pub(crate) key: Box<[u8]>,
     pub(crate) sequence: u64,
+    pub(crate) page: u32,
     pub(crate) offset: u64,
 }
 

@@ -6,7 +6,7 @@
 use crate::error::Damage;
 use crate::format::Fields;
 use crate::format::record::record_size;
-use crate::keydir::{Entry, Keydir, Place};
+use crate::keydir::{Entry, Keydir, Page, Pages, Place};
 use std::collections::HashMap;
 
 /// Namespace ids below this belong to the databases of the same numbers, at first.
@@ -18,6 +18,8 @@ pub(crate) const NAMESPACES: u32 = u32::MAX;
 pub(crate) struct Space {
     pub(crate) namespace: u32,
     pub(crate) keydir: Keydir,
+    /// The pages of values that were changed in part, by the sequence of the record that they lie over.
+    pub(crate) paged: HashMap<u64, Pages>,
     /// Bytes of records that the keydir stands on, by segment slot.
     live: Vec<u64>,
 }
@@ -25,7 +27,7 @@ pub(crate) struct Space {
 impl Space {
     /// An empty space.
     pub(crate) fn new(namespace: u32) -> Space {
-        Space { namespace, keydir: Keydir::new(random_u64()), live: Vec::new() }
+        Space { namespace, keydir: Keydir::new(random_u64()), paged: HashMap::new(), live: Vec::new() }
     }
 
     /// Counts a record at `place` as live.
@@ -42,19 +44,76 @@ impl Space {
         self.live[place.slot() as usize] -= bytes;
     }
 
+    /// The pages of a value, if it has any.
+    #[inline]
+    pub(crate) fn pages_of(&self, entry: &Entry) -> Option<&Pages> {
+        if self.paged.is_empty() { None } else { self.paged.get(&entry.sequence) }
+    }
+
+    /// Bytes of the value in an entry's own record.
+    pub(crate) fn base_size(&self, entry: &Entry) -> usize {
+        self.pages_of(entry).map_or(entry.value_size, Pages::base_size) as usize
+    }
+
     /// Counts the records of an entry as live.
     pub(crate) fn enlist_entry(&mut self, key: &[u8], entry: &Entry) {
-        self.enlist(entry.place, record_size(key.len(), entry.value_size as usize));
-        if let Some(change) = entry.change {
-            self.enlist(change.place, record_size(key.len(), 0));
-        }
+        self.for_each_record(key, entry, Space::enlist);
     }
 
     /// Counts the records of an entry as dead.
     pub(crate) fn retire_entry(&mut self, key: &[u8], entry: &Entry) {
-        self.retire(entry.place, record_size(key.len(), entry.value_size as usize));
+        self.for_each_record(key, entry, Space::retire);
+    }
+
+    /// Counts the records of an entry that was replaced as dead, and takes its pages out.
+    pub(crate) fn leave(&mut self, key: &[u8], entry: &Entry) -> Option<Box<Pages>> {
+        self.retire_entry(key, entry);
+        if self.paged.is_empty() { None } else { self.paged.remove(&entry.sequence).map(Box::new) }
+    }
+
+    /// Undoes the setting of a page over the record `base`, and gives the page that goes.
+    pub(crate) fn take_page_back(
+        &mut self,
+        key: &[u8],
+        base: u64,
+        number: u32,
+        before: Option<Page>,
+        newest: u64,
+    ) -> Option<Page> {
+        let pages = self.paged.get_mut(&base)?;
+        let gone = pages.take_back(number, before, newest)?;
+        let value_size = pages.size();
+        if pages.is_empty() {
+            self.paged.remove(&base);
+        }
+        self.keydir.update(key, |entry| entry.value_size = value_size);
+        self.retire(gone.place, gone.record_size(key.len()));
+        if let Some(before) = before {
+            self.enlist(before.place, before.record_size(key.len()));
+        }
+        Some(gone)
+    }
+
+    /// Entries and pages.
+    pub(crate) fn entries(&self) -> usize {
+        self.keydir.len() + self.paged.values().map(Pages::len).sum::<usize>()
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.keydir.memory() + self.paged.values().map(Pages::memory).sum::<usize>()
+    }
+
+    fn for_each_record(&mut self, key: &[u8], entry: &Entry, count: fn(&mut Space, Place, u64)) {
+        count(self, entry.place, record_size(key.len(), self.base_size(entry)));
         if let Some(change) = entry.change {
-            self.retire(change.place, record_size(key.len(), 0));
+            count(self, change.place, record_size(key.len(), 0));
+        }
+        if self.pages_of(entry).is_some() {
+            let records = |pages: &Pages| -> Vec<Page> { pages.iter().map(|(_, page)| *page).collect() };
+            for page in self.pages_of(entry).map(records).unwrap_or_default() {
+                count(self, page.place, page.record_size(key.len()));
+            }
         }
     }
 

@@ -8,8 +8,11 @@
 //! | --- | --- |
 //! | `mod.rs` | the structure, opening and closing |
 //! | `write.rs` | staging records, savepoints, the append |
+//! | `undo.rs` | taking back what was staged |
 //! | `large.rs` | values too large for a turn |
-//! | `read.rs` | entries, values, cold reads, iteration |
+//! | `read.rs` | entries, values, iteration |
+//! | `part.rs` | values read and changed in part |
+//! | `cold.rs` | reads that wait for the disk |
 //! | `backup.rs` | backups under way |
 //! | `absence.rs` | what the absence of a key depends on |
 //! | `quarantine.rs` | what damage may have taken: which answers cannot be given |
@@ -22,21 +25,25 @@
 
 pub(crate) mod absence;
 mod backup;
+mod cold;
 pub(crate) mod databases;
 mod large;
 mod maintain;
 pub(crate) mod options;
+mod part;
 pub(crate) mod quarantine;
 mod read;
 mod runway;
 pub(crate) mod scrub;
 pub(crate) mod space;
 mod stats;
+mod undo;
 mod write;
 
 pub use backup::BackupStatus;
+pub use cold::{ColdRead, ReadBack};
 pub use large::{LargeStart, LargeWrite, LargeWritten};
-pub use read::{ColdRead, Fetched, ReadBack};
+pub use read::Fetched;
 pub use scrub::ScrubStatus;
 pub use stats::{SegmentStats, Stats};
 pub use write::Savepoint;
@@ -89,6 +96,7 @@ pub struct Engine {
     pub(crate) segments: Segments,
     pub(crate) databases: Databases,
     cache: ValueCache,
+    parts: part::Parts,
     active: Active,
     pace: SyncPace,
     pub(crate) space: DiskSpace,
@@ -207,6 +215,7 @@ impl Engine {
         let compactor = Compactor::new(&opened.home, &options);
         let mut engine = Engine {
             cache: ValueCache::new(options.cache_size),
+            parts: part::Parts::default(),
             space: DiskSpace::new(options.reserved_space),
             stage: Stage::default(),
             next_sequence: opened.next_sequence,

@@ -101,6 +101,8 @@ pub struct Options {
     /// Values of so many bytes are written by [`crate::LargeWrite`], if the caller cares to, and read by
     /// [`crate::ColdRead`]. Default 8 MiB, at least 256; 0 is never.
     pub large_value: u64,
+    /// Values of so many bytes change page by page. Default 16 KiB; less than two pages is the same as two.
+    pub paged_from: u64,
     /// Called from background threads when [`crate::Engine::maintain`] has something to do or a sync
     /// has ended. Default: nothing.
     pub waker: Waker,
@@ -126,6 +128,7 @@ impl Options {
             runway_syncs: 16,
             scrub_rate: 50_000_000,
             large_value: 8 << 20,
+            paged_from: 16 << 10,
             waker: Arc::new(|| {}),
             background: Background::default(),
         }

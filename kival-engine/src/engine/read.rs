@@ -1,14 +1,12 @@
 //! Reading: entries from the keydir, values from memory, from the page cache or from the disk.
 
 use super::Engine;
-use crate::error::{Corruption, Damage, ReadError};
-use crate::format::record::{self, HEADER, Kind, Record, record_size};
-use crate::fs::{File, read_full_at};
+use super::cold::{ColdRead, Plan, RecordAt, check};
+use crate::error::{Corruption, ReadError};
+use crate::format::record::record_size;
 use crate::keydir::{Entry, WARM};
 use bytes::Bytes;
 use std::hint::black_box;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Records up to this size are read into a buffer that is used again.
 const SCRATCH: usize = 64 << 10;
@@ -20,52 +18,6 @@ pub enum Fetched {
     Value(Bytes),
     /// It is on disk and not in the page cache: [`ColdRead::read`] it on a thread that may wait.
     Cold(ColdRead),
-}
-
-/// A read that waits for the disk. It needs nothing of the engine, so it can be done on any thread.
-#[derive(Debug, Clone)]
-pub struct ColdRead {
-    file: Arc<dyn File>,
-    path: Arc<PathBuf>,
-    offset: u64,
-    size: u64,
-    namespace: u32,
-    key: Box<[u8]>,
-    sequence: u64,
-}
-
-/// A value that was read for a waiting command.
-#[derive(Debug)]
-pub struct ReadBack {
-    sequence: u64,
-    value: Bytes,
-}
-
-impl ColdRead {
-    /// Reads the record from disk and checks it.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the disk fails or what it holds is not the record.
-    pub fn read(&self) -> Result<ReadBack, ReadError> {
-        let mut bytes = vec![0; self.size as usize];
-        let read = read_full_at(&*self.file, &mut bytes, self.offset)
-            .map_err(|source| ReadError::Io { path: self.path.to_path_buf(), source })?;
-        bytes.truncate(read);
-        let value = match check(&bytes, self.namespace, &self.key, self.sequence) {
-            Ok(record) => bytes.len() - record.value.len(),
-            Err(damage) => return Err(self.corruption(damage).into()),
-        };
-        Ok(ReadBack { sequence: self.sequence, value: Bytes::from(bytes).slice(value..) })
-    }
-
-    /// The sequence of the record that it reads.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
-    fn corruption(&self, damage: Damage) -> Corruption {
-        Corruption { file: self.path.to_path_buf(), offset: self.offset, damage }
-    }
 }
 
 /// The access clock that an entry keeps: seconds, modulo 2^24.
@@ -80,17 +32,6 @@ const CLOCK_SET_BACK: u32 = 24 * 60 * 60;
 fn clock_between(access: u32, now: u32) -> u32 {
     let passed = now.wrapping_sub(access) & 0xff_ffff;
     if passed > 0xff_ffff - CLOCK_SET_BACK { 0 } else { passed }
-}
-
-/// The record that takes up all of `bytes`, if it is sound and the one that the keydir means.
-fn check<'a>(bytes: &'a [u8], namespace: u32, key: &[u8], sequence: u64) -> Result<Record<'a>, Damage> {
-    let record = record::decode(bytes)?;
-    let meant = record.header.kind == Kind::Value
-        && record.header.namespace == namespace
-        && record.header.sequence == sequence
-        && record.key == key
-        && record.header.record_size() == bytes.len() as u64;
-    if meant { Ok(record) } else { Err(Damage::Misplaced) }
 }
 
 impl Engine {
@@ -177,47 +118,53 @@ impl Engine {
     /// # Errors
     /// [`ReadError`] if the record cannot be read or is not what was written.
     pub fn fetch(&mut self, db: u32, key: &[u8], entry: &Entry) -> Result<Fetched, ReadError> {
-        if let Some(value) = self.cache.get(entry.sequence) {
+        if let Some(pages) = self.databases.spaces[db as usize].pages_of(entry) {
+            let newest = pages.newest();
+            return self.fetch_pages(db, key, entry, 0..entry.value_size as usize, newest);
+        }
+        match self.cache.get(entry.sequence) {
+            Some(value) => Ok(Fetched::Value(value)),
+            None => self.fetch_record(db, key, entry),
+        }
+    }
+
+    /// The value in the record of a key that has no pages and is not in the cache.
+    pub(super) fn fetch_record(&mut self, db: u32, key: &[u8], entry: &Entry) -> Result<Fetched, ReadError> {
+        let value_size = entry.value_size as usize;
+        if let Some(value) = self.staged_part(entry.place, key.len(), 0..value_size) {
             return Ok(Fetched::Value(value));
         }
-        let size = record_size(key.len(), entry.value_size as usize);
-        let (slot, offset) = (entry.place.slot(), entry.place.offset());
-        let value_at = HEADER + key.len();
-        if slot == self.active.slot && offset >= self.active.end {
-            let staged = self.stage.value(offset - self.active.end, key.len(), entry.value_size as usize);
-            return Ok(Fetched::Value(staged.expect("it was staged in this turn")));
-        }
-        let segment = self.segments.get(slot);
+        let size = record_size(key.len(), value_size) as usize;
+        let segment = self.segments.get(entry.place.slot());
         let namespace = self.databases.spaces[db as usize].namespace;
-        let io = |source| ReadError::Io { path: segment.path.to_path_buf(), source };
-        let corrupt = |damage| ReadError::from(segment.corruption(offset, damage));
-        let cold = || ColdRead {
+        let at = || RecordAt {
             file: segment.file.clone(),
             path: segment.path.clone(),
-            offset,
-            size,
+            offset: entry.place.offset(),
             namespace,
             key: key.into(),
             sequence: entry.sequence,
+            value_size,
         };
-        if u64::from(entry.value_size) >= self.options.large_value {
+        if value_size as u64 >= self.options.large_value {
             // Wherever it is, it would hold the writer up.
-            return Ok(Fetched::Cold(cold()));
+            return Ok(Fetched::Cold(ColdRead(Plan::Record(at()))));
         }
-        let mut own = Vec::new();
-        let small = size as usize <= SCRATCH;
-        let buffer = if small { &mut self.scratch } else { &mut own };
-        buffer.resize(size as usize, 0);
-        match segment.file.read_at_cached(buffer, offset).map_err(io)? {
+        if size > SCRATCH {
+            let at = at();
+            let value = at.value(|file, buffer, offset| file.read_at_cached(buffer, offset))?;
+            return Ok(value.map_or_else(|| Fetched::Cold(ColdRead(Plan::Record(at))), Fetched::Value));
+        }
+        self.scratch.resize(size, 0);
+        let read = segment.file.read_at_cached(&mut self.scratch, entry.place.offset());
+        match read.map_err(|source| ReadError::Io { path: segment.path.to_path_buf(), source })? {
             Some(read) => {
-                let record = check(&buffer[..read], namespace, key, entry.sequence).map_err(corrupt)?;
-                if small {
-                    self.cache.insert(entry.sequence, record.value);
-                    return Ok(Fetched::Value(Bytes::copy_from_slice(record.value)));
-                }
-                Ok(Fetched::Value(Bytes::from(own).slice(value_at..)))
+                let value = check(&self.scratch[..read], namespace, key, entry.sequence);
+                let value = value.map_err(|damage| segment.corruption(entry.place.offset(), damage))?;
+                self.cache.insert(entry.sequence, value);
+                Ok(Fetched::Value(Bytes::copy_from_slice(value)))
             }
-            None => Ok(Fetched::Cold(cold())),
+            None => Ok(Fetched::Cold(ColdRead(Plan::Record(at())))),
         }
     }
 
@@ -229,14 +176,10 @@ impl Engine {
         black_box(sequences.iter().fold(0, |loaded, sequence| loaded ^ self.cache.touch_value(*sequence)));
     }
 
-    /// Holds a value that a [`ColdRead`] has brought, until [`Self::unpin`].
-    pub fn pin(&mut self, read: ReadBack) {
-        self.cache.pin(read.sequence, read.value);
-    }
-
     /// Lets all held values go.
     pub fn unpin(&mut self) {
         self.cache.unpin();
+        self.parts.unpin();
     }
 
     /// The value of a key, waiting for the disk if need be.

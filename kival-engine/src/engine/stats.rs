@@ -80,7 +80,7 @@ impl Engine {
             segments: self.segments.iter().count() as u64,
             log_bytes: self.segments.iter().map(|(_, segment)| segment.bytes).sum(),
             live_bytes: self.databases.live_bytes(),
-            keydir_bytes: spaces.iter().map(|space| space.keydir.memory() as u64).sum(),
+            keydir_bytes: spaces.iter().map(|space| space.memory() as u64).sum(),
             keydir_moved_max: spaces.iter().map(|space| space.keydir.moved_max() as u64).max().unwrap_or(0),
             cache_bytes: self.cache.bytes(),
             cache_values: self.cache.len() as u64,

@@ -4,42 +4,33 @@
 //! Each change is remembered until the commit: a [`Savepoint`] takes one command back, a failed append
 //! takes all back. Disk space is reserved when a record is staged (`space.rs`).
 
-use super::databases::{Databases, NAMESPACES, NamespaceMap, Space};
+use super::databases::{NAMESPACES, NamespaceMap, Space};
 use super::large::{StagedLarge, size_but_value, write_around};
 use super::space::is_no_space;
+use super::undo::Undo;
 use super::{Engine, Prepare};
 use crate::error::{ReadError, WriteError};
 use crate::format::group::{self, GroupHeader, Position};
-use crate::format::record::{self, Header, Kind, record_size};
+use crate::format::record::{self, Header, Kind, PAGE, record_size};
 use crate::format::{MAX_BLOB, MAX_SEQUENCE};
-use crate::keydir::{Entry, ExpiryChange, Place};
+use crate::keydir::{Entry, ExpiryChange, Page, Pages, Place};
 use crate::log::keeper::{Job, SEQUENCE_RESERVE};
 use bytes::Bytes;
 use std::io;
+use std::ops::Range;
 
 /// Records waiting for the commit, and how to take them back.
 #[derive(Default)]
 pub(crate) struct Stage {
     /// The group as it will stand in the log, its header not yet filled in.
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// The records' CRC fields, one after another.
     crcs: Vec<u8>,
     records: u32,
     first_sequence: u64,
-    undo: Vec<Undo>,
+    pub(super) undo: Vec<Undo>,
     /// A value of this group that is in the file already, and not among the bytes.
     pub(super) large: Option<StagedLarge>,
-}
-
-/// How a change is taken back.
-enum Undo {
-    /// A key's entry was changed; its key stands in the staged bytes.
-    Key { db: u32, key_at: usize, key_size: usize, before: Option<Entry> },
-    /// The databases got other namespaces: those spaces that were exchanged for others, and the record
-    /// that counted.
-    Map { replaced: Vec<(u32, Space)>, next_namespace: u32, record: Option<(u64, Place, u64)> },
-    /// Two databases were exchanged.
-    Swap { first: u32, second: u32, record: Option<(u64, Place, u64)> },
 }
 
 /// A point inside a turn to which its changes can be taken back.
@@ -110,8 +101,9 @@ impl Engine {
         let space = &mut self.databases.spaces[db as usize];
         let before = space.keydir.insert(key, entry);
         space.enlist(entry.place, record_size(key.len(), value.len()));
+        let mut pages = None;
         if let Some(before) = &before {
-            space.retire_entry(key, before);
+            pages = space.leave(key, before);
             if large {
                 // It would drive out all else, and its copy takes its time.
                 self.cache.remove(before.sequence);
@@ -121,7 +113,7 @@ impl Engine {
         } else if !large {
             self.cache.insert(staged.sequence, value);
         }
-        self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before });
+        self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before, pages });
         Ok(staged.sequence)
     }
 
@@ -152,15 +144,16 @@ impl Engine {
         let staged = self.stage(&draft)?;
         let space = &mut self.databases.spaces[db as usize];
         let before = space.keydir.remove(key);
+        let mut pages = None;
         if let Some(before) = &before {
-            space.retire_entry(key, before);
+            pages = space.leave(key, before);
             self.cache.retire(before.sequence, before.value_size);
         }
         self.deletes.push(namespace, key, staged.sequence);
         if !self.quarantine.is_empty() {
             self.quarantine.note_deleted(namespace, key, staged.sequence);
         }
-        self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before });
+        self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before, pages });
         Ok(())
     }
 
@@ -189,8 +182,44 @@ impl Engine {
         }
         space.enlist(change.place, record_size(key.len(), 0));
         let before = Some(before);
-        self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before });
+        let (key_at, key_size) = (staged.key_at, key.len());
+        self.stage.undo.push(Undo::Key { db, key_at, key_size, before, pages: None });
         Ok(true)
+    }
+
+    /// Stages a page of the value whose entry is given, and shows it. Gives its sequence.
+    pub(super) fn stage_page(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        entry: &Entry,
+        number: u32,
+        content: &[u8],
+    ) -> Result<u64, WriteError> {
+        let namespace = self.databases.spaces[db as usize].namespace;
+        let value = [&entry.sequence.to_le_bytes()[..], content].concat();
+        let begins = u64::from(number) * PAGE as u64;
+        let draft = Draft { kind: Kind::Page, namespace, key, value: &value, expiry: begins, data_type: 0 };
+        let Staged { sequence, place, key_at } = self.stage(&draft)?;
+        let page = Page { sequence, place, size: content.len() as u16 };
+        let (base, access) = (entry.sequence, super::read::access_clock(self.now_ms));
+        let space = &mut self.databases.spaces[db as usize];
+        let pages = space.paged.entry(base).or_insert_with(|| Pages::over(entry.value_size));
+        let newest = pages.newest();
+        let before = pages.set(number, page);
+        let value_size = pages.size();
+        space.keydir.update(key, |entry| (entry.value_size, entry.access) = (value_size, access));
+        space.enlist(place, page.record_size(key.len()));
+        match before {
+            Some(before) => {
+                space.retire(before.place, before.record_size(key.len()));
+                self.cache.replace(before.sequence, sequence, content);
+            }
+            None => self.cache.insert(sequence, content),
+        }
+        let key_size = key.len();
+        self.stage.undo.push(Undo::Page { db, key_at, key_size, base, number, before, newest });
+        Ok(sequence)
     }
 
     /// Removes all keys of these databases: one record, whatever the number of keys.
@@ -241,7 +270,7 @@ impl Engine {
     }
 
     /// Refuses a change while it is not known which keys a database has.
-    fn check_map(&self) -> Result<(), WriteError> {
+    pub(super) fn check_map(&self) -> Result<(), WriteError> {
         if self.quarantine.is_empty() {
             return Ok(());
         }
@@ -315,31 +344,6 @@ impl Engine {
         self.quarantine.take_back(self.next_sequence);
     }
 
-    fn undo_to(&mut self, kept: usize) {
-        while self.stage.undo.len() > kept {
-            match self.stage.undo.pop().expect("the length was just checked") {
-                Undo::Key { db, key_at, key_size, before } => {
-                    let key = &self.stage.bytes[key_at..key_at + key_size];
-                    let space = &mut self.databases.spaces[db as usize];
-                    let now = match before {
-                        Some(before) => space.keydir.insert(key, before),
-                        None => space.keydir.remove(key),
-                    };
-                    if let Some(now) = now {
-                        space.retire_entry(key, &now);
-                        if before.is_none_or(|before| before.sequence != now.sequence) {
-                            self.cache.remove(now.sequence);
-                        }
-                    }
-                    if let Some(before) = &before {
-                        space.enlist_entry(key, before);
-                    }
-                }
-                other => self.databases.take_back(other),
-            }
-        }
-    }
-
     /// Encodes a record into the group of this turn.
     fn stage(&mut self, draft: &Draft<'_>) -> Result<Staged, WriteError> {
         if let Some(cause) = &self.poison {
@@ -353,7 +357,7 @@ impl Engine {
         let header_size = if self.stage.records == 0 { group::HEADER } else { 0 };
         let size = record_size(draft.key.len(), draft.value.len());
         let at = self.stage.size() + header_size as u64;
-        self.make_room(self.active.end + at + size, draft.kind != Kind::Value)?;
+        self.make_room(self.active.end + at + size, !matches!(draft.kind, Kind::Value | Kind::Page))?;
         let stage = &mut self.stage;
         if stage.records == 0 {
             stage.bytes.resize(group::HEADER, 0);
@@ -464,22 +468,6 @@ impl Engine {
         self.stage.clear();
     }
 
-    /// Lets the keydirs of flushed databases go on a thread of their own.
-    fn drop_replaced(&mut self) {
-        let spaces: Vec<Space> = self
-            .stage
-            .undo
-            .drain(..)
-            .filter_map(|undo| if let Undo::Map { replaced, .. } = undo { Some(replaced) } else { None })
-            .flatten()
-            .map(|(_, space)| space)
-            .collect();
-        if spaces.iter().any(|space| space.keydir.len() > 10_000) {
-            // Where no thread can be had they are dropped here, when the closure is.
-            let _ = std::thread::Builder::new().name("kival-drop".into()).spawn(move || drop(spaces));
-        }
-    }
-
     /// Goes on in the next segment if the active one is full and the next is ready; asks for it early.
     pub(super) fn roll_if_full(&mut self) {
         let full = self.active.end >= self.options.segment_size || self.active.capped;
@@ -514,16 +502,16 @@ impl Stage {
         (self.bytes.len() + self.large.as_ref().map_or(0, |large| large.value.len())) as u64
     }
 
-    /// The value of a record that begins `at` so many bytes behind the group's start.
-    pub(super) fn value(&self, at: u64, key_size: usize, value_size: usize) -> Option<Bytes> {
+    /// A part of the value of a record that begins `at` so many bytes behind the group's start.
+    pub(super) fn value(&self, at: u64, key_size: usize, part: Range<usize>) -> Option<Bytes> {
         let mut value_at = at as usize + size_but_value(key_size);
         if let Some(large) = &self.large {
             if value_at == large.at {
-                return Some(large.value.clone());
+                return (part.end <= large.value.len()).then(|| large.value.slice(part));
             }
             value_at = value_at.checked_sub(large.value.len())?;
         }
-        self.bytes.get(value_at..value_at + value_size).map(Bytes::copy_from_slice)
+        self.bytes.get(value_at + part.start..value_at + part.end).map(Bytes::copy_from_slice)
     }
 
     /// Begins a group with a record whose value is in the file already; `crc` is the value's.
@@ -550,32 +538,5 @@ impl Stage {
         self.records = 0;
         self.large = None;
         self.undo.clear();
-    }
-}
-
-impl Databases {
-    /// Exchanges two databases.
-    fn swap(&mut self, first: u32, second: u32) {
-        self.spaces.swap(first as usize, second as usize);
-        self.index();
-    }
-
-    /// Takes back a change of the map.
-    fn take_back(&mut self, undo: Undo) {
-        match undo {
-            Undo::Map { replaced, next_namespace, record } => {
-                for (db, space) in replaced {
-                    self.spaces[db as usize] = space;
-                }
-                self.next_namespace = next_namespace;
-                self.record = record;
-                self.index();
-            }
-            Undo::Swap { first, second, record } => {
-                self.swap(first, second);
-                self.record = record;
-            }
-            Undo::Key { .. } => unreachable!("keys are taken back by the engine"),
-        }
     }
 }

@@ -19,7 +19,7 @@ mod source;
 
 use crate::engine::Engine;
 use crate::error::{Damage, ReadError};
-use crate::format::record::Kind;
+use crate::format::record::{Kind, PAGE, PAGE_HEAD};
 use crate::log::Home;
 use crate::log::segments::SegmentState;
 use crate::log::sync::Mark;
@@ -80,6 +80,9 @@ impl std::fmt::Debug for FeedQuery {
 pub enum What {
     /// The key was set; the value, if it was asked for.
     Set(Option<Bytes>),
+    /// From this place on, where a page begins, the key's value has these bytes, if they were asked for, and zeros
+    /// up to the end of the page; the value is longer then, if it was too short.
+    Part(u32, Option<Bytes>),
     /// The key is gone: deleted, or its time had come.
     Delete,
     /// The key has another expiry, or none, and the value that it had.
@@ -342,6 +345,10 @@ impl Reading<'_> {
             Kind::Value => What::Set(raw.value.filter(|_| self.query.values)),
             // A large value: what it holds is in other records.
             Kind::Root => What::Set(None),
+            Kind::Page => {
+                let bytes = raw.value.filter(|bytes| self.query.values && bytes.len() > PAGE_HEAD);
+                What::Part(raw.header.page() * PAGE as u32, bytes.map(|bytes| bytes.slice(PAGE_HEAD..)))
+            }
             Kind::Tombstone => What::Delete,
             Kind::Expiry => What::Expire,
             Kind::Element | Kind::ElementTombstone => return Ok(()),
@@ -362,9 +369,10 @@ impl Reading<'_> {
             }
         };
         let db = self.names.database(raw.header.namespace).ok_or_else(|| corrupt(Damage::Misplaced))?;
-        let value = if let What::Set(Some(value)) = &what { value.len() } else { 0 };
+        let value =
+            if let What::Set(Some(value)) | What::Part(_, Some(value)) = &what { value.len() } else { 0 };
         self.bytes += CHANGE_BYTES + raw.key.len() + value;
-        let expiry = raw.header.expiry;
+        let expiry = if raw.header.kind == Kind::Page { 0 } else { raw.header.expiry };
         self.found.changes.push(Change { sequence, db, key: raw.key, expiry, what });
         Ok(())
     }

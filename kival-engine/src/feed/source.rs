@@ -140,7 +140,8 @@ impl Target {
 
 /// A copy of what is wanted of a record.
 fn raw(record: &Record<'_>, offset: u64, values: bool) -> Raw {
-    let wanted = record.header.kind == Kind::Namespaces || (values && record.header.kind == Kind::Value);
+    let wanted = record.header.kind == Kind::Namespaces
+        || (values && matches!(record.header.kind, Kind::Value | Kind::Page));
     Raw {
         header: record.header,
         offset,

@@ -190,6 +190,16 @@ fn an_expiry_record_is_as_the_page_shows() {
 }
 
 #[test]
+fn a_page_record_is_as_the_page_shows() {
+    let bytes = bytes("page record");
+    let value = ByHand::default().u64s(&[45]).raw(b"!").0;
+    assert_eq!(bytes, ByHand::default().record([3, 9], 0, [46, 8192], 9, &[b"sky", &value[..]].concat()).0);
+    check_record(&bytes, header(b"sky", &value, 0, 46, 8192, Kind::Page), b"sky", &value);
+    assert_eq!(record::decode(&bytes).map(|record| record.header.page()), Ok(2));
+    check_table("page record", 0, RECORD);
+}
+
+#[test]
 fn a_namespaces_record_is_as_the_page_shows() {
     let bytes = bytes("namespaces record");
     let value = ByHand::default().u32s(&[65_537, 3, 0, 65_536, 1, 2, 2, 1]).0;

@@ -10,6 +10,11 @@ pub const CRC_END: usize = 4;
 /// Bytes of the header that a hint repeats: all but the CRC.
 pub const HINTED: usize = HEADER - CRC_END;
 
+/// Bytes of a page, the part of a large value that changes alone.
+pub const PAGE: usize = 4096;
+/// In the value of a page record the sequence of the record that the page lies over stands before the page's bytes.
+pub const PAGE_HEAD: usize = 8;
+
 /// What a record says of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -28,13 +33,15 @@ pub enum Kind {
     ElementTombstone = 6,
     /// The map from database numbers to namespaces.
     Namespaces = 7,
+    /// The key's value has these bytes in one of its pages, and zeros behind them up to the page's end.
+    Page = 9,
 }
 
 impl Kind {
     /// Whether this version of the program knows what to do with it. The others have their place in the
     /// format, and refuse the store.
     pub fn is_supported(self) -> bool {
-        matches!(self, Kind::Value | Kind::Tombstone | Kind::Expiry | Kind::Namespaces)
+        !matches!(self, Kind::Root | Kind::Element | Kind::ElementTombstone)
     }
 
     fn from_byte(byte: u8) -> Result<Kind, Damage> {
@@ -46,6 +53,7 @@ impl Kind {
             5 => Kind::Element,
             6 => Kind::ElementTombstone,
             7 => Kind::Namespaces,
+            9 => Kind::Page,
             _ => return Err(Damage::Unsupported),
         })
     }
@@ -62,7 +70,7 @@ pub struct Header {
     pub namespace: u32,
     /// The record's number.
     pub sequence: u64,
-    /// Unix time in milliseconds, 0 for none.
+    /// Unix time in milliseconds, 0 for none; of a page record where in the value the page begins, in bytes.
     pub expiry: u64,
     /// What the record says.
     pub kind: Kind,
@@ -71,6 +79,11 @@ pub struct Header {
 }
 
 impl Header {
+    /// The number of the page that a page record holds; 0 for others.
+    pub fn page(&self) -> u32 {
+        if self.kind == Kind::Page { (self.expiry / PAGE as u64) as u32 } else { 0 }
+    }
+
     /// Bytes of the whole record.
     pub fn record_size(&self) -> u64 {
         record_size(self.key_size as usize, self.value_size as usize)
@@ -106,7 +119,15 @@ impl Header {
         }
         let sizes = u64::from(header.key_size).max(u64::from(header.value_size));
         let empty = matches!(header.kind, Kind::Tombstone | Kind::Expiry | Kind::ElementTombstone);
-        if sizes > MAX_BLOB || (empty && header.value_size != 0) || header.sequence > MAX_SEQUENCE {
+        let page_fits = header.kind != Kind::Page
+            || ((PAGE_HEAD + 1..=PAGE_HEAD + PAGE).contains(&(header.value_size as usize))
+                && header.expiry.is_multiple_of(PAGE as u64)
+                && header.expiry < MAX_BLOB);
+        if sizes > MAX_BLOB
+            || (empty && header.value_size != 0)
+            || !page_fits
+            || header.sequence > MAX_SEQUENCE
+        {
             return Err(Damage::Field);
         }
         Ok(header)
@@ -194,7 +215,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn kinds() -> impl Strategy<Value = Kind> {
-        prop_oneof![Just(Kind::Value), Just(Kind::Root), Just(Kind::Element), Just(Kind::Namespaces)]
+        prop_oneof![
+            Just(Kind::Value),
+            Just(Kind::Root),
+            Just(Kind::Element),
+            Just(Kind::Namespaces),
+            Just(Kind::Page)
+        ]
     }
 
     proptest! {
@@ -206,6 +233,11 @@ mod tests {
                 (any::<u32>(), 0..=MAX_SEQUENCE, any::<u64>(), kinds()),
             flip in any::<usize>(),
         ) {
+            // A page has something in it, and begins where one can.
+            let (value, expiry) = match kind {
+                Kind::Page => ([&value[..], &[0; 9]].concat(), expiry % (1 << 17) * PAGE as u64),
+                _ => (value, expiry),
+            };
             let header = Header {
                 key_size: key.len() as u32, value_size: value.len() as u32,
                 namespace, sequence, expiry, kind, data_type: 0,
@@ -221,7 +253,7 @@ mod tests {
 
         #[test]
         fn a_sound_record_with_a_field_of_the_future_is_unsupported(
-            (at, value) in prop_oneof![(Just(32), 8_u8..), (33_usize..36, 1_u8..)],
+            (at, value) in prop_oneof![(Just(32), prop_oneof![Just(8_u8), 10_u8..]), (33_usize..36, 1_u8..)],
         ) {
             let header = Header {
                 key_size: 1, value_size: 1, namespace: 0, sequence: 1, expiry: 0, kind: Kind::Value, data_type: 0,
@@ -231,6 +263,17 @@ mod tests {
             bytes[at] = value;
             crate::format::seal_crc(&mut bytes, CRC_END);
             prop_assert_eq!(decode(&bytes), Err(Damage::Unsupported));
+        }
+
+        #[test]
+        fn a_page_that_cannot_be_is_refused(offset in 0..MAX_BLOB * 2, value_size in 0_u32..5000) {
+            let header = Header {
+                key_size: 0, value_size, namespace: 0, sequence: 1, expiry: offset, kind: Kind::Page, data_type: 0,
+            };
+            let fits = offset < MAX_BLOB && offset % 4096 == 0 && (9..=4104).contains(&value_size);
+            prop_assert_eq!(Header::decode(&header.encode()).is_ok(), fits);
+            let begins = Header { expiry: offset / 4096 * 4096, value_size: 9, ..header };
+            prop_assert_eq!(Header::decode(&begins.encode()).is_ok(), offset < MAX_BLOB);
         }
 
         #[test]

@@ -16,12 +16,14 @@ mod bucket;
 mod bulk;
 mod entry;
 mod expires;
+mod pages;
 mod rebuild;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use bulk::Bulk;
+pub use pages::{Page, Pages};
 
 use arena::{Arena, Handle};
 use expires::Expires;
@@ -86,7 +88,7 @@ pub struct Entry {
     pub place: Place,
     /// The sequence of the value's record; 56 bits.
     pub sequence: u64,
-    /// The length of the value in bytes.
+    /// The length of the value in bytes, its pages included.
     pub value_size: u32,
     /// The type of the value, for TYPE and for commands on the wrong type; 4 bits.
     pub data_type: u8,

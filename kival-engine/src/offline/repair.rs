@@ -162,12 +162,13 @@ impl Losses {
         let saved = saved(judged, place)?;
         for row in hint.rows(place.at.offset..place.end).iter().filter(|row| !saved.has(row.offset)) {
             let sequence = row.header.sequence;
-            if matches!(row.header.kind, Kind::Namespaces | Kind::Value) {
+            if matches!(row.header.kind, Kind::Namespaces | Kind::Value | Kind::Page) {
                 self.history = self.history.max(Some(sequence));
             }
             match row.header.kind {
                 Kind::Namespaces => self.map = self.map.max(Some(sequence)),
-                Kind::Value => {
+                // What is lost of a value takes all of it along: its other parts alone are no value that it had.
+                Kind::Value | Kind::Page => {
                     let lost = Lost { sequence, older: BTreeSet::new(), superseded: false };
                     let key = (row.header.namespace, row.key.clone());
                     let known = self.keys.entry(key).or_insert(lost);
@@ -232,7 +233,7 @@ impl Losses {
             if sequence < lost.sequence {
                 lost.older.insert(index);
             }
-            let decides = record.header.kind != Kind::Expiry;
+            let decides = matches!(record.header.kind, Kind::Value | Kind::Tombstone);
             lost.superseded |= sequence >= lost.sequence && decides;
         }
     }

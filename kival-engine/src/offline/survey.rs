@@ -370,7 +370,7 @@ impl Surveyor<'_> {
                     self.place(path, (offset, offset + record.header.record_size()), damage);
                 }
             }
-            Kind::Value | Kind::Tombstone | Kind::Expiry => {}
+            Kind::Value | Kind::Tombstone | Kind::Expiry | Kind::Page => {}
         }
         if sequence > limit {
             self.place(path, (offset, offset), Flaw::AboveLimit { sequence, limit });

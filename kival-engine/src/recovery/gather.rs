@@ -10,10 +10,10 @@ use crate::engine::options::OnCorruption;
 use crate::engine::quarantine::{Quarantine, Zone};
 use crate::error::{Corruption, Damage, OpenError};
 use crate::format::hint::HintEntry;
-use crate::format::record::{self, Kind, record_size};
+use crate::format::record::{self, Kind, PAGE_HEAD, record_size};
 use crate::fs::read_full_at;
-use crate::keydir::{Bulk, Entry, ExpiryChange, Keydir, Place};
-use std::collections::HashMap;
+use crate::keydir::{Bulk, Entry, ExpiryChange, Keydir, Page, Pages, Place};
+use std::collections::{BTreeMap, HashMap};
 
 /// Namespace ids passed over after damage, for those that a lost map may have issued.
 const LOST_NAMESPACES: u32 = 1 << 20;
@@ -42,6 +42,8 @@ struct Loading {
     tombstones: HashMap<Box<[u8]>, u64>,
     /// Expiry records whose value has not come yet.
     changes: Changes,
+    /// The newest record of each page; whether they count is known when all values have come.
+    pages: HashMap<Box<[u8]>, BTreeMap<u32, Page>>,
     /// What is done when all values that have come are in the keydir.
     later: Vec<Later>,
 }
@@ -95,6 +97,7 @@ impl<'a> Gatherer<'a> {
                     Kind::Value => loading.value(entry.key, &entry.header, place),
                     Kind::Tombstone => loading.later(Later::tombstone(&entry)),
                     Kind::Expiry => loading.later(Later::expiry(&entry, place)),
+                    Kind::Page => loading.page(&entry, place),
                     Kind::Root | Kind::Element | Kind::ElementTombstone | Kind::Namespaces => {
                         return Err(self.sealed[segment].corruption(entry.offset, Damage::Unsupported));
                     }
@@ -190,6 +193,7 @@ impl Loading {
             bulk: Bulk::new(Keydir::new(random_u64())),
             tombstones: HashMap::new(),
             changes: HashMap::new(),
+            pages: HashMap::new(),
             later: Vec::new(),
         }
     }
@@ -228,8 +232,28 @@ impl Loading {
         bytes
     }
 
+    /// Keeps a page if it is the newest that has come; gives the bytes that wait for the next merge: none.
+    fn page(&mut self, entry: &HintEntry<'_>, place: Place) -> usize {
+        let HintEntry { header, key, .. } = entry;
+        let page = Page {
+            sequence: header.sequence,
+            place,
+            size: header.value_size.saturating_sub(PAGE_HEAD as u32) as u16,
+        };
+        if !self.pages.contains_key(*key) {
+            self.pages.insert((*key).into(), BTreeMap::new());
+        }
+        if let Some(pages) = self.pages.get_mut(*key) {
+            let newest = pages.entry(header.page()).or_insert(page);
+            if newest.sequence < page.sequence {
+                *newest = page;
+            }
+        }
+        0
+    }
+
     fn merge(&mut self) {
-        let Loading { space, bulk, later, tombstones, changes } = self;
+        let Loading { space, bulk, later, tombstones, changes, .. } = self;
         let keydir = bulk.settle(|key, gone| {
             space.retire_entry(key, gone);
             if let Some(change) = gone.change {
@@ -254,7 +278,26 @@ impl Loading {
     /// The space with its keys; all is merged.
     fn finish(mut self) -> Space {
         self.space.keydir = self.bulk.finish();
+        for (key, pages) in self.pages {
+            self.space.add_pages(&key, pages);
+        }
         self.space
+    }
+}
+
+impl Space {
+    /// Lays those pages over the value of a key that are newer than it.
+    fn add_pages(&mut self, key: &[u8], newest: BTreeMap<u32, Page>) {
+        let Some(entry) = self.keydir.get(key) else { return };
+        let mut pages = Pages::over(entry.value_size);
+        for (number, page) in newest.into_iter().filter(|(_, page)| page.sequence > entry.sequence) {
+            self.enlist(page.place, page.record_size(key.len()));
+            pages.set(number, page);
+        }
+        if !pages.is_empty() {
+            self.keydir.update(key, |entry| entry.value_size = pages.size());
+            self.paged.insert(entry.sequence, pages);
+        }
     }
 }
 

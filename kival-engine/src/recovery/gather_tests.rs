@@ -7,7 +7,7 @@ const NAMESPACE: u32 = 3;
 
 /// A record by its number; its offset is a hundred times that.
 fn record(key: &[u8], sequence: u64, kind: Kind, expiry: u64) -> HintEntry<'_> {
-    let value_size = if kind == Kind::Value { 10 } else { 0 };
+    let value_size = if matches!(kind, Kind::Value | Kind::Page) { 10 } else { 0 };
     let header = Header {
         key_size: key.len() as u32,
         value_size,
@@ -83,6 +83,33 @@ fn the_order_of_records_makes_no_difference() {
     check(&[value(1, 0), expiry(2, 5), gone(3), value(4, 0), expiry(5, 8)], Some((4, 8, Some(5))));
     check(&[value(1, 0), value(2, 0), expiry(3, 5), expiry(4, 6), value(5, 1)], Some((5, 1, None)));
     check(&[expiry(3, 5), gone(2)], None);
+}
+
+#[test]
+fn pages_count_over_the_value_that_they_came_after() {
+    let value = |sequence| record(b"key", sequence, Kind::Value, 0);
+    let gone = |sequence| record(b"key", sequence, Kind::Tombstone, 0);
+    let page = |sequence, number: u64| record(b"key", sequence, Kind::Page, number * 4096);
+    let change = |sequence| record(b"key", sequence, Kind::Expiry, 7);
+    let check = |records: &[HintEntry<'_>], expected: Option<&[(u32, u64)]>, size| {
+        for order in orders(records.len()) {
+            let mut gatherer = gatherer(0);
+            gatherer.add_all(0, order.iter().map(|&n| records[n])).expect("all kinds are known");
+            let space = finish(gatherer);
+            let entry = space.keydir.get(b"key");
+            let pages = entry.and_then(|entry| space.pages_of(&entry));
+            let found: Option<Vec<_>> =
+                pages.map(|pages| pages.iter().map(|(n, page)| (n, page.sequence)).collect());
+            assert_eq!(found.as_deref(), expected, "in the order {order:?}");
+            assert_eq!(entry.map_or(0, |entry| entry.value_size), size, "in the order {order:?}");
+        }
+    };
+    check(&[value(1), page(2, 0), page(3, 5)], Some(&[(0, 2), (5, 3)]), 5 * 4096 + 2);
+    check(&[value(1), page(2, 1), page(3, 1), change(4)], Some(&[(1, 3)]), 4096 + 2);
+    check(&[value(1), page(2, 1), value(3)], None, 10);
+    check(&[value(1), page(2, 1), value(3), page(4, 0)], Some(&[(0, 4)]), 10);
+    check(&[value(1), page(2, 1), gone(3)], None, 0);
+    check(&[value(1), gone(2), page(3, 1)], None, 0);
 }
 
 #[test]

@@ -11,8 +11,11 @@ use kival_engine::format::record::{self, Kind};
 use kival_engine::format::segment::{SegmentHeader, file_name};
 use kival_engine::fs::hook::{Call, Hook, HookFs, Op, Verdict};
 use kival_engine::fs::{FileSystem, MemoryFs};
-use kival_engine::{CompactionPolicy, Engine, LargeStart, LargeWrite, OpenReport, Options, SyncPolicy};
+use kival_engine::{
+    CompactionPolicy, Engine, Fetched, LargeStart, LargeWrite, OpenReport, Options, ReadError, SyncPolicy,
+};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -50,7 +53,7 @@ pub struct Store {
 
 impl Store {
     /// A store in `fs` with small segments, whose clock stands at one million, that compacts only when
-    /// asked to, syncs only when told to, and lays no runway.
+    /// asked to, syncs only when told to, lays no runway, and changes what has two pages page by page.
     pub fn new(fs: Arc<dyn FileSystem>) -> Store {
         let (clock, bell) = (ManualClock::new(1_000_000), Bell::default());
         let ring = bell.clone();
@@ -61,6 +64,7 @@ impl Store {
             segment_size: 4 << 10,
             sync: SyncPolicy::No,
             runway_syncs: 0,
+            paged_from: 0,
             compaction: CompactionPolicy { percentage: 0, min_size: 0, ..CompactionPolicy::default() },
             waker: Arc::new(move || ring.ring()),
             ..Options::new(DIR)
@@ -282,4 +286,58 @@ impl Hook for Faults {
             Verdict::Fail(error)
         }
     }
+}
+
+/// The value of a key, or a part of it, waiting for the disk if need be, as a server does: what was read is pinned,
+/// and the look begins anew.
+pub fn get_part(
+    engine: &mut Engine,
+    db: u32,
+    key: &[u8],
+    part: Range<usize>,
+) -> Result<Option<Bytes>, ReadError> {
+    let Some(entry) = engine.entry(db, key)? else { return Ok(None) };
+    let size = entry.value_size as usize;
+    let part = part.start.min(size)..part.end.min(size);
+    let found = match engine.fetch_part(db, key, &entry, part.clone())? {
+        Fetched::Value(found) => found,
+        Fetched::Cold(cold) => {
+            engine.pin(cold.read()?);
+            let Fetched::Value(found) = engine.fetch_part(db, key, &entry, part)? else {
+                panic!("what is pinned is at hand");
+            };
+            engine.unpin();
+            found
+        }
+    };
+    Ok(Some(found))
+}
+
+/// Sets a part of a value, which may be absent; tells whether that was done page by page.
+pub fn put_part(
+    engine: &mut Engine,
+    db: u32,
+    key: &[u8],
+    offset: usize,
+    part: &[u8],
+) -> Result<bool, Box<dyn std::error::Error>> {
+    let (end, before) = (offset + part.len(), engine.entry(db, key)?);
+    if engine.is_by_page(db, before.as_ref(), offset, part.len()) {
+        if before.is_none() {
+            engine.put(db, key, b"", 0)?;
+        }
+        let entry = engine.entry(db, key)?.expect("it was there, or was put");
+        let span = engine.pages_around(&entry, offset, part.len());
+        let known = get_part(engine, db, key, span.clone())?.expect("it is there");
+        let mut bytes = known.to_vec();
+        bytes.resize(span.len(), 0);
+        bytes[offset - span.start..end - span.start].copy_from_slice(part);
+        engine.put_pages(db, key, &entry, span.start, &bytes)?;
+        return Ok(true);
+    }
+    let mut value = get_part(engine, db, key, 0..usize::MAX)?.unwrap_or_default().to_vec();
+    value.resize(value.len().max(end), 0);
+    value[offset..end].copy_from_slice(part);
+    engine.put(db, key, &value, before.map_or(0, |entry| entry.expiry))?;
+    Ok(false)
 }

@@ -14,6 +14,8 @@
 #![allow(unreachable_pub)] // a program of its own: nothing leaves it
 
 mod calls;
+#[path = "../common/mod.rs"]
+mod common;
 mod disk;
 mod history;
 mod power;

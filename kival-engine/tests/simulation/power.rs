@@ -105,28 +105,22 @@ fn a_merge_that_does_not_wait_for_the_log_is_seen() {
     is_seen(Sabotage::NoBarrierBeforeSwitch);
 }
 
-#[test]
-fn many_lives_have_a_runway() {
-    let laid = |seed: &u64| {
+/// Lives of a hundred, without power cuts, in which something has happened.
+fn lives_with(happened: fn(&Bench) -> u64) -> usize {
+    let has = |seed: &u64| {
         let mut bench = Bench::new(*seed, Arc::new(SimFs::new(*seed, Sabotage::None)));
         let ended = one_life(&mut bench);
         assert!(ended.is_ok(), "nothing is cut");
-        bench.runways > 0
+        happened(&bench) > 0
     };
-    let lives = (0..100).filter(laid).count();
-    assert!(lives > 30, "the simulation has hardly any runways: in {lives} lives of 100");
+    (0..100).filter(has).count()
 }
 
 #[test]
-fn many_lives_have_large_values() {
-    let put = |seed: &u64| {
-        let mut bench = Bench::new(*seed, Arc::new(SimFs::new(*seed, Sabotage::None)));
-        let ended = one_life(&mut bench);
-        assert!(ended.is_ok(), "nothing is cut");
-        bench.larges > 0
-    };
-    let lives = (0..100).filter(put).count();
-    assert!(lives > 30, "the simulation has hardly any large values: in {lives} lives of 100");
+fn many_lives_have_a_runway_large_values_and_values_changed_in_part() {
+    assert!(lives_with(|bench| bench.runways) > 30);
+    assert!(lives_with(|bench| bench.larges) > 30);
+    assert!(lives_with(|bench| bench.parts) > 60);
 }
 
 #[test]

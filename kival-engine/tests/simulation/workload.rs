@@ -1,5 +1,6 @@
 //! Random work on a store, beside its model.
 
+use crate::common;
 use crate::history::{DATABASES, History, State};
 use bytes::Bytes;
 use fastrand::Rng;
@@ -40,6 +41,8 @@ pub struct Bench {
     pub runways: u64,
     /// Large values that were put.
     pub larges: u64,
+    /// Parts that were set page by page.
+    pub parts: u64,
     options: Options,
     puts: u64,
     /// The highest number that was issued, in all lives.
@@ -80,6 +83,7 @@ impl Bench {
             runway_syncs: [0, 1, 1, 3][rng.usize(..4)],
             large_value: [0, 500, 2000][rng.usize(..3)],
             cache_size: [0, 8 << 10][rng.usize(..2)],
+            paged_from: 0,
             reserved_space: [0, 32 << 10][rng.usize(..2)],
             sync: policy,
             compaction: CompactionPolicy {
@@ -105,6 +109,7 @@ impl Bench {
             backups: Vec::new(),
             runways: 0,
             larges: 0,
+            parts: 0,
             options,
             puts: 0,
             highest: 0,
@@ -138,7 +143,8 @@ impl Bench {
         let db = if self.rng.bool() { 0 } else { self.rng.usize(..DATABASES) };
         let key = vec![b'a' + self.rng.u8(..KEYS); if self.rng.u8(..5) == 0 { 200 } else { 3 }];
         match self.rng.u8(..60) {
-            0..18 => self.put(engine, db, key)?,
+            0..14 => self.put(engine, db, key)?,
+            14..18 => self.put_part(engine, db, key)?,
             18..24 => {
                 if self.written(engine.delete(db as u32, &key))?.is_some() {
                     self.state.0[db].remove(&key);
@@ -197,6 +203,31 @@ impl Bench {
         }
         self.highest = sequence;
         self.state.0[db].insert(key, (Arc::new(value.to_vec()), expiry));
+        Ok(())
+    }
+
+    /// Changes a part of a value, page by page or the whole of it.
+    fn put_part(&mut self, engine: &mut Engine, db: usize, key: Vec<u8>) -> Result<(), End> {
+        self.puts += 1;
+        let offset = if self.rng.bool() { self.rng.usize(..9000) } else { self.rng.usize(..40_000) };
+        let most = if self.rng.bool() { 200 } else { 5000 };
+        let part = vec![self.puts as u8; self.rng.usize(1..most)];
+        let savepoint = engine.savepoint();
+        match common::put_part(engine, db as u32, &key, offset, &part) {
+            Ok(by_page) => self.parts += u64::from(by_page),
+            Err(error) => {
+                engine.roll_back(savepoint);
+                let full = matches!(error.downcast_ref(), Some(WriteError::NoSpace));
+                return if full && self.faulty { Ok(()) } else { Err(self.unless_disk(error.to_string())) };
+            }
+        }
+        let (mut value, expiry) = match self.state.get(db, &key, self.now) {
+            Some((value, expiry)) => (value.to_vec(), *expiry),
+            None => (Vec::new(), 0),
+        };
+        value.resize(value.len().max(offset + part.len()), 0);
+        value[offset..offset + part.len()].copy_from_slice(&part);
+        self.state.0[db].insert(key, (Arc::new(value), expiry));
         Ok(())
     }
 

@@ -4,12 +4,12 @@
 use super::bitmap::{BITMAP, bit_offset};
 use super::bits;
 use super::options::{SYNTAX_ERROR, c_string, integer, is_word};
-use super::string_set::with_room;
-use super::{Command, Context, Flags, KeySpec, Outcome};
+use super::{Abort, Command, Context, Flags, KeySpec, Outcome};
 use crate::config::NotifyEvents;
 use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
 use bytes::Bytes;
+use kival_engine::KeyEntry;
 
 const NOT_A_TYPE: &str =
     "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.";
@@ -205,9 +205,30 @@ fn run(operation: &Operation, value: &mut [u8]) -> (Reply, Option<bool>) {
     (Reply::Integer(if answers_after { after } else { before }), Some(before != after))
 }
 
+/// The bytes that an operation works on, zeros where the value does not reach; and the operation within them.
+fn window(
+    ctx: &mut Context<'_>,
+    key: &[u8],
+    entry: Option<&KeyEntry>,
+    operation: &Operation,
+) -> Result<(Vec<u8>, Operation), Abort> {
+    let Operation { field, offset, .. } = *operation;
+    let (from, to) = ((offset / 8) as usize, ((offset + u64::from(field.width) - 1) / 8 + 1) as usize);
+    let mut bytes = match entry {
+        Some(entry) => ctx.part_of(key, entry, from..to)?.to_vec(),
+        None => Vec::new(),
+    };
+    bytes.resize(to - from, 0);
+    Ok((bytes, Operation { offset: offset % 8, ..*operation }))
+}
+
 fn read(ctx: &mut Context<'_>, key: &[u8], operations: &[Operation]) -> Outcome {
-    let value = ctx.value(key)?.unwrap_or_default();
-    Ok(operations.iter().map(|operation| operation.field.read(&value, operation.offset)).collect())
+    let entry = ctx.lookup(key)?;
+    let read = operations.iter().map(|operation| {
+        let (bytes, within) = window(ctx, key, entry.as_ref(), operation)?;
+        Ok(Reply::Integer(within.field.read(&bytes, within.offset)))
+    });
+    read.collect::<Result<Vec<_>, Abort>>().map(Reply::Array)
 }
 
 fn bitfield_ro(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -224,26 +245,72 @@ fn bitfield(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let writes = operations.iter().filter(|operation| operation.action != Action::Get);
     let last_bit = writes.map(|operation| operation.offset + u64::from(operation.field.width) - 1).max();
     let Some(last_bit) = last_bit else { return read(ctx, key, &operations) };
-    let (before, expiry): (Bytes, u64) = match ctx.peek(key)? {
-        Some(entry) => (ctx.value_of(key, &entry)?, entry.expiry),
-        None => Default::default(),
-    };
+    let (entry, len) = (ctx.peek(key)?, (last_bit / 8 + 1) as usize);
     // The value is lengthened even if every operation fails.
-    let mut value = with_room(&before, (last_bit / 8 + 1) as usize);
+    let grown = entry.is_none_or(|entry| (entry.value_size as usize) < len);
+    let (replies, changed) = if ctx.store.engine_ref().is_by_page(ctx.session.db, entry.as_ref(), len - 1, 1)
+    {
+        run_by_page(ctx, key, &operations, grown.then_some((entry, len)))?
+    } else {
+        run_on_whole(ctx, key, entry, &operations, len)?
+    };
+    if changed {
+        ctx.notify(NotifyEvents::STRING, "setbit", key);
+    }
+    Ok(Reply::Array(replies))
+}
+
+/// Runs operations on a value that is `len` bytes long at least; gives the answers, and whether one of them changed
+/// something, all that were carried out counting if the value grows.
+fn run_on_whole(
+    ctx: &mut Context<'_>,
+    key: &[u8],
+    entry: Option<KeyEntry>,
+    operations: &[Operation],
+    len: usize,
+) -> Result<(Vec<Reply>, bool), Abort> {
+    let before = match &entry {
+        Some(entry) => ctx.value_of(key, entry)?,
+        None => Bytes::new(),
+    };
+    let mut value = before.to_vec();
+    value.resize(len.max(before.len()), 0);
     let (grown, mut changed) = (value.len() > before.len(), false);
     let mut replies = Vec::with_capacity(operations.len());
-    for operation in &operations {
+    for operation in operations {
         let (reply, wrote) = run(operation, &mut value);
         replies.push(reply);
         changed |= wrote.is_some_and(|differs| differs || grown);
     }
     if changed || grown {
-        ctx.put(key, &value, expiry)?;
+        ctx.put(key, &value, entry.map_or(0, |entry| entry.expiry))?;
     }
-    if changed {
-        ctx.notify(NotifyEvents::STRING, "setbit", key);
+    Ok((replies, changed))
+}
+
+/// The same for a value that changes page by page. If it is to grow first, `grows` has its entry and its new length.
+fn run_by_page(
+    ctx: &mut Context<'_>,
+    key: &[u8],
+    operations: &[Operation],
+    grows: Option<(Option<KeyEntry>, usize)>,
+) -> Result<(Vec<Reply>, bool), Abort> {
+    if let Some((entry, len)) = grows {
+        ctx.put_part(key, entry, len - 1, &[0])?;
     }
-    Ok(Reply::Array(replies))
+    let (mut replies, mut changed) = (Vec::with_capacity(operations.len()), false);
+    for operation in operations {
+        // Each sees what those before it have written.
+        let entry = ctx.peek(key)?;
+        let (mut bytes, within) = window(ctx, key, entry.as_ref(), operation)?;
+        let (reply, wrote) = run(&within, &mut bytes);
+        if wrote == Some(true) {
+            ctx.put_part(key, entry, (operation.offset / 8) as usize, &bytes)?;
+        }
+        replies.push(reply);
+        changed |= wrote.is_some_and(|differs| differs || grows.is_some());
+    }
+    Ok((replies, changed))
 }
 
 #[cfg(test)]

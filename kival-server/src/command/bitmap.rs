@@ -3,11 +3,12 @@
 
 use super::bits::{self, Operation};
 use super::options::{SYNTAX_ERROR, integer, is_word};
-use super::string_set::with_room;
-use super::{Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use super::{Abort, Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
 use crate::config::NotifyEvents;
 use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
+use bytes::Bytes;
+use kival_engine::KeyEntry;
 
 const NOT_AN_OFFSET: &str = "ERR bit offset is not an integer or out of range";
 const NOT_A_BIT: &str = "ERR bit is not an integer or out of range";
@@ -100,16 +101,16 @@ fn setbit(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         Some(bit @ 0..=1) => bit == 1,
         _ => return Err(NOT_A_BIT.into()),
     };
-    let len = (offset / 8 + 1) as usize;
-    let (before, expiry) = match ctx.peek(key)? {
-        Some(entry) => (ctx.value_of(key, &entry)?, entry.expiry),
-        None => Default::default(),
+    let (entry, at) = (ctx.peek(key)?, (offset / 8) as usize);
+    let before = match &entry {
+        Some(entry) => ctx.part_of(key, entry, at..at + 1)?,
+        None => Bytes::new(),
     };
-    let was = bits::get(&before, offset);
-    if was != on || before.len() < len {
-        let mut value = with_room(&before, len);
-        bits::set(&mut value, offset, on);
-        ctx.put(key, &value, expiry)?;
+    let was = bits::get(&before, offset % 8);
+    if was != on || before.is_empty() {
+        let mut byte = [before.first().copied().unwrap_or(0)];
+        bits::set(&mut byte, offset % 8, on);
+        ctx.put_part(key, entry, at, &byte)?;
         ctx.notify(NotifyEvents::STRING, "setbit", key);
     }
     Ok(Reply::Integer(was.into()))
@@ -118,12 +119,9 @@ fn setbit(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn getbit(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let offset = bit_offset(&args[2], None, ctx.server.config.proto_max_bulk_len)?;
     let Some(entry) = ctx.lookup(&args[1])? else { return Ok(Reply::Integer(0)) };
-    // What lies behind the end is known without the value, which may be on disk.
-    if offset / 8 >= entry.value_size.into() {
-        return Ok(Reply::Integer(0));
-    }
-    let value = ctx.value_of(&args[1], &entry)?;
-    Ok(Reply::Integer(bits::get(&value, offset).into()))
+    let at = (offset / 8) as usize;
+    let byte = ctx.part_of(&args[1], &entry, at..at + 1)?;
+    Ok(Reply::Integer(bits::get(&byte, offset % 8).into()))
 }
 
 /// Whether a range counts bits, and not bytes.
@@ -147,6 +145,19 @@ fn bit_range(start: i64, end: i64, in_bits: bool, len: usize) -> Option<(u64, u6
     (start <= end).then(|| ((start * unit) as u64, (end * unit + unit - 1) as u64))
 }
 
+/// The bytes in which a range of bits lies, and the range within them.
+fn bytes_around(
+    ctx: &mut Context<'_>,
+    key: &[u8],
+    entry: &KeyEntry,
+    first: u64,
+    last: u64,
+) -> Result<(Bytes, u64, u64), Abort> {
+    let begins = first / 8 * 8;
+    let bytes = ctx.part_of(key, entry, (first / 8) as usize..(last / 8 + 1) as usize)?;
+    Ok((bytes, first - begins, last - begins))
+}
+
 fn bitcount(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let Some(entry) = ctx.lookup(&args[1])? else { return Ok(Reply::Integer(0)) };
     let range = match args.len() {
@@ -162,8 +173,8 @@ fn bitcount(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         _ => return Err(SYNTAX_ERROR.into()),
     };
     let Some((first, last)) = range else { return Ok(Reply::Integer(0)) };
-    let value = ctx.value_of(&args[1], &entry)?;
-    Ok(Reply::Integer(bits::count_between(&value, first, last) as i64))
+    let (bytes, first, last) = bytes_around(ctx, &args[1], &entry, first, last)?;
+    Ok(Reply::Integer(bits::count_between(&bytes, first, last) as i64))
 }
 
 fn bitpos(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -185,9 +196,9 @@ fn bitpos(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         _ => return Err(SYNTAX_ERROR.into()),
     }
     let Some((first, last)) = bit_range(start, end, in_bits, len) else { return nowhere };
-    let value = ctx.value_of(&args[1], &entry)?;
-    match bits::find(&value, on, first, last) {
-        Some(found) => Ok(Reply::Integer(found as i64)),
+    let (bytes, from, to) = bytes_around(ctx, &args[1], &entry, first, last)?;
+    match bits::find(&bytes, on, from, to) {
+        Some(found) => Ok(Reply::Integer((first - from + found) as i64)),
         // Without an end a value goes on with zeros.
         None if !on && args.len() < 5 => Ok(Reply::Integer(last as i64 + 1)),
         None => nowhere,

@@ -85,6 +85,7 @@ fn describe(change: Change, values: bool) -> Reply {
     let Change { sequence, db, key, expiry, what } = change;
     let kind = match &what {
         What::Set(_) => "set",
+        What::Part(..) => "part",
         What::Delete => "delete",
         What::Expire if expiry == 0 => "persist",
         What::Expire => "expire",
@@ -98,9 +99,14 @@ fn describe(change: Change, values: bool) -> Reply {
     };
     let mut fields = vec![number(sequence), Reply::bulk(kind), number(db.into()), key];
     if values {
-        let value = if let What::Set(Some(value)) = what { Reply::Bulk(value) } else { Reply::Null };
-        fields.push(value);
-        fields.push(if expiry == 0 { Reply::Integer(-1) } else { number(expiry) });
+        let (value, last) = match what {
+            What::Part(offset, bytes) => (bytes, number(offset.into())),
+            What::Set(value) if expiry == 0 => (value, Reply::Integer(-1)),
+            What::Set(value) => (value, number(expiry)),
+            _ if expiry == 0 => (None, Reply::Integer(-1)),
+            _ => (None, number(expiry)),
+        };
+        fields.extend([value.into(), last]);
     }
     Reply::Array(fields)
 }

@@ -320,6 +320,7 @@ mod tests {
             manner: Manner::default(),
             outbox: outbox(None).0,
             parked: None,
+            read: Vec::new(),
             backlog: VecDeque::new(),
             transaction: None,
             watched: Vec::new(),

@@ -11,6 +11,7 @@ use crate::engine_task::transaction::Transaction;
 use crate::resp::{ErrorReply, Reply};
 use bytes::Bytes;
 use kival_engine::{ColdRead, KeyEntry, ReadError, WriteError};
+use std::ops::Range;
 
 /// How a handler ends.
 pub type Outcome = Result<Reply, Abort>;
@@ -176,6 +177,29 @@ impl Context<'_> {
     /// As [`Self::value`].
     pub fn value_of(&mut self, key: &[u8], entry: &KeyEntry) -> Result<Bytes, Abort> {
         self.store.value_of(self.session.db, key, entry)
+    }
+
+    /// A part of the value of an entry that was just looked up; as much of it as the value reaches.
+    ///
+    /// # Errors
+    /// As [`Self::value`].
+    pub fn part_of(&mut self, key: &[u8], entry: &KeyEntry, part: Range<usize>) -> Result<Bytes, Abort> {
+        self.store.part_of(self.session.db, key, entry, part)
+    }
+
+    /// Sets a part of the value of a key, which is absent or has this entry, with zeros ahead of it if the value is
+    /// too short. The expiry stays. Gives the length of the value in bytes.
+    ///
+    /// # Errors
+    /// As [`Self::value`] and [`Self::put`].
+    pub fn put_part(
+        &mut self,
+        key: &[u8],
+        entry: Option<KeyEntry>,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<usize, Abort> {
+        self.store.put_part(self.session.db, key, entry, offset, bytes)
     }
 
     /// Sets a key; `expiry` in Unix milliseconds, 0 for none.

@@ -147,7 +147,7 @@ fn migrate(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     for key in options.keys.map(|at| &args[at]) {
         if let Some(entry) = ctx.lookup(key)? {
             let value = ctx.value_of(key, &entry)?;
-            migration.add(key, value, &entry, ctx.now());
+            migration.add(ctx.store, key, value, &entry);
         }
     }
     if migration.is_empty() { Ok(Reply::status("NOKEY")) } else { Err(Abort::Migrate(Box::new(migration))) }

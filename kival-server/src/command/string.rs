@@ -157,14 +157,14 @@ fn getrange(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let Some(entry) = ctx.lookup(&args[1])? else { return Ok(Reply::Bulk(Bytes::new())) };
     // An empty part is known without the value, which may be on disk.
     match range(start, end, entry.value_size as usize) {
-        Some(range) => Ok(Reply::Bulk(ctx.value_of(&args[1], &entry)?.slice(range))),
+        Some(range) => Ok(Reply::Bulk(ctx.part_of(&args[1], &entry, range)?)),
         None => Ok(Reply::Bulk(Bytes::new())),
     }
 }
 
 /// The part of `len` bytes from `start` to `end`, both included and, if negative, counted from the end;
 /// `None` if it is empty.
-fn range(start: i64, end: i64, len: usize) -> Option<std::ops::RangeInclusive<usize>> {
+fn range(start: i64, end: i64, len: usize) -> Option<std::ops::Range<usize>> {
     if start < 0 && end < 0 && start > end {
         return None;
     }
@@ -172,7 +172,7 @@ fn range(start: i64, end: i64, len: usize) -> Option<std::ops::RangeInclusive<us
     // What lies before the first byte is the first byte, even as an end: so says Redis 7.0.
     let from_front = |index: i64| if index < 0 { (index + len).max(0) } else { index };
     let (start, end) = (from_front(start), from_front(end).min(len - 1));
-    (start <= end).then_some(start as usize..=end as usize)
+    (start <= end).then(|| start as usize..end as usize + 1)
 }
 
 fn getset(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {

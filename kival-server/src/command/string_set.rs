@@ -238,8 +238,7 @@ fn append(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         ctx.notify(NotifyEvents::STRING, "append", key);
         return Ok(Reply::Integer(len as i64));
     }
-    let value = [&ctx.value_of(key, &entry)?[..], more].concat();
-    ctx.put(key, &value, entry.expiry)?;
+    ctx.put_part(key, Some(entry), entry.value_size as usize, more)?;
     ctx.notify(NotifyEvents::STRING, "append", key);
     Ok(Reply::Integer(len as i64))
 }
@@ -253,22 +252,9 @@ fn setrange(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let end = offset + part.len() as u64;
     check_length(ctx, end)?;
-    let mut value = match &entry {
-        Some(entry) => with_room(&ctx.value_of(key, entry)?, end as usize),
-        None => vec![0; end as usize],
-    };
-    value[offset as usize..end as usize].copy_from_slice(part);
-    ctx.put(key, &value, entry.map_or(0, |entry| entry.expiry))?;
+    let len = ctx.put_part(key, entry, offset as usize, part)?;
     ctx.notify(NotifyEvents::STRING, "setrange", key);
-    Ok(Reply::Integer(value.len() as i64))
-}
-
-/// A copy of `value`, with zeros behind it up to `len` bytes.
-pub(super) fn with_room(value: &[u8], len: usize) -> Vec<u8> {
-    let mut copy = Vec::with_capacity(len.max(value.len()));
-    copy.extend_from_slice(value);
-    copy.resize(len.max(value.len()), 0);
-    copy
+    Ok(Reply::Integer(len as i64))
 }
 
 fn check_length(ctx: &Context<'_>, len: u64) -> Result<(), Abort> {

@@ -79,6 +79,8 @@ pub struct Config {
     pub cache_size: u64,
     /// Bytes from which on a value is written and read beside the turns.
     pub large_value_size: u64,
+    /// Values of so many bytes change page by page.
+    pub paged_value_size: u64,
     /// Microseconds from which on a command is in the slow log; negative for none.
     pub slowlog_log_slower_than: i64,
     /// Entries that the slow log keeps.
@@ -160,6 +162,7 @@ impl Config {
             history_retention: Duration::ZERO,
             cache_size: 0,
             large_value_size: 0,
+            paged_value_size: 0,
             slowlog_log_slower_than: 0,
             slowlog_max_len: 0,
             latency_monitor_threshold: 0,

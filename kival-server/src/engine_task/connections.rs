@@ -45,6 +45,7 @@ impl EngineTask {
             manner: Manner::default(),
             outbox,
             parked: None,
+            read: Vec::new(),
             backlog: VecDeque::new(),
             last_word: None,
             input_ended: false,

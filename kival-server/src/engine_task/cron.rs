@@ -91,6 +91,7 @@ impl EngineTask {
         engine.set_segment_size(config.segment_size);
         engine.set_cache_size(config.cache_size);
         engine.set_large_from(config.large_value_size);
+        engine.set_paged_from(config.paged_value_size);
         engine.set_reserved_space(reserved_space(config));
         engine.set_scrub_rate(scrub_rate(config));
         engine.set_compaction(compaction_policy(config));

@@ -6,6 +6,7 @@
 //! still there or not, a key that has arrived goes. During a pause they wait, as all writes do.
 
 use super::run::misconf;
+use super::store::Store;
 use super::{ClientKey, EngineTask, Event, TurnReply};
 use crate::command::Abort;
 use crate::config::{AppendFsync, NotifyEvents};
@@ -44,8 +45,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(entry: &KeyEntry) -> Seen {
-        Seen { sequence: entry.sequence, expiry: entry.expiry }
+    fn of(store: &Store, db: u32, entry: &KeyEntry) -> Seen {
+        Seen { sequence: store.engine_ref().newest_of(db, entry), expiry: entry.expiry }
     }
 
     fn has_expired(self, now: u64) -> bool {
@@ -59,11 +60,12 @@ impl Migration {
         Migration { target, db, copy, parcels: Vec::new(), seen: Vec::new(), read: Instant::now() }
     }
 
-    /// Adds a key, and what it is at `now` (Unix milliseconds).
-    pub fn add(&mut self, key: &[u8], value: Bytes, entry: &KeyEntry, now: u64) {
+    /// Adds a key, and what it is now.
+    pub fn add(&mut self, store: &Store, key: &[u8], value: Bytes, entry: &KeyEntry) {
+        let now = store.now();
         let lifetime = if entry.expiry == 0 { 0 } else { entry.expiry.saturating_sub(now).max(1) };
         self.parcels.push(Parcel { key: Bytes::copy_from_slice(key), value, lifetime });
-        self.seen.push(Seen::of(entry));
+        self.seen.push(Seen::of(store, self.db, entry));
     }
 
     /// Whether there is nothing to send.
@@ -199,7 +201,7 @@ impl EngineTask {
         for &index in arrived {
             let (key, seen) = (&migration.parcels[index].key, migration.seen[index]);
             let found = self.store.peek(db, key).map_err(|abort| self.refusal(abort))?;
-            if found.is_some_and(|entry| Seen::of(&entry) == seen) {
+            if found.is_some_and(|entry| Seen::of(&self.store, db, &entry) == seen) {
                 self.store.delete(db, key).map_err(|abort| self.refusal(abort))?;
                 self.store.notify(db, NotifyEvents::GENERIC, "del", key);
                 gone.insert(key);

@@ -73,8 +73,8 @@ pub fn add_cold_reads(
         let engine = store.engine();
         let Ok(Some(entry)) = engine.entry(db, key) else { continue };
         // A value that cannot be read is met again, and answered, when the command runs.
-        if let Ok(Fetched::Cold(read)) = engine.fetch(db, key, &entry)
-            && known.insert(read.sequence())
+        if known.insert(entry.sequence)
+            && let Ok(Fetched::Cold(read)) = engine.fetch(db, key, &entry)
         {
             reads.push(read);
         }

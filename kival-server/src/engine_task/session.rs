@@ -8,6 +8,7 @@ use crate::engine_task::park::Parked;
 use crate::engine_task::transaction::{Transaction, Watched};
 use crate::net::outbox::Outbox;
 use crate::resp::{Batch, ErrorReply, Output, Protocol};
+use kival_engine::ReadBack;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -57,6 +58,8 @@ pub struct Session {
     pub outbox: Outbox,
     /// Why its next command does not run now.
     pub parked: Option<Parked>,
+    /// What was read for its parked command so far.
+    pub read: Vec<ReadBack>,
     /// Requests that wait behind a parked command, each with the index of its next command.
     pub backlog: VecDeque<(Batch, usize)>,
     /// It sends no more.

@@ -8,6 +8,7 @@ use crate::command::{Abort, LargeArg};
 use crate::config::NotifyEvents;
 use bytes::Bytes;
 use kival_engine::{Engine, Fetched, KeyEntry, Savepoint};
+use std::ops::Range;
 
 /// The keys of all databases.
 ///
@@ -117,9 +118,10 @@ impl Store {
         self.depends = self.depends.max(sequence);
     }
 
-    fn depend_on_entry(&mut self, entry: &KeyEntry) {
+    fn depend_on_entry(&mut self, db: u32, entry: &KeyEntry) {
         // That the key is in this database is told by the newest map of databases, too.
         self.depend(entry.change.map_or(entry.sequence, |change| change.sequence));
+        self.depend(self.engine.newest_of(db, entry));
         self.depend(self.engine.map_sequence());
     }
 
@@ -138,7 +140,7 @@ impl Store {
         match found {
             Some(entry) => {
                 self.hits += 1;
-                self.depend_on_entry(&entry);
+                self.depend_on_entry(db, &entry);
                 Ok(Some(entry))
             }
             None => {
@@ -158,7 +160,7 @@ impl Store {
         self.tell_expired();
         match found {
             Some(entry) => {
-                self.depend_on_entry(&entry);
+                self.depend_on_entry(db, &entry);
                 Ok(Some(entry))
             }
             None => {
@@ -188,6 +190,64 @@ impl Store {
             Fetched::Value(value) => Ok(value),
             Fetched::Cold(cold) => Err(Abort::Cold(Box::new(cold))),
         }
+    }
+
+    /// A part of the value of an entry that was just looked up; as much of it as the value reaches.
+    ///
+    /// # Errors
+    /// As [`Self::value`].
+    pub fn part_of(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        entry: &KeyEntry,
+        part: Range<usize>,
+    ) -> Result<Bytes, Abort> {
+        let size = entry.value_size as usize;
+        match self.engine.fetch_part(db, key, entry, part.start.min(size)..part.end.min(size))? {
+            Fetched::Value(value) => Ok(value),
+            Fetched::Cold(cold) => Err(Abort::Cold(Box::new(cold))),
+        }
+    }
+
+    /// Sets a part of the value of a key, which is absent or has this entry, with zeros ahead of it if the value is
+    /// too short: page by page where that pays. The expiry stays. Gives the length of the value in bytes.
+    ///
+    /// # Errors
+    /// As [`Self::value`] and [`Self::put`].
+    pub fn put_part(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        entry: Option<KeyEntry>,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<usize, Abort> {
+        let end = offset + bytes.len();
+        if self.engine.is_by_page(db, entry.as_ref(), offset, bytes.len()) {
+            let entry = match entry {
+                Some(entry) => entry,
+                None => {
+                    self.put(db, key, b"", 0)?;
+                    self.engine.entry(db, key)?.expect("it was just put")
+                }
+            };
+            let span = self.engine.pages_around(&entry, offset, bytes.len());
+            let mut pages = with_room(&self.part_of(db, key, &entry, span.clone())?, span.len());
+            pages[offset - span.start..end - span.start].copy_from_slice(bytes);
+            let sequence = self.engine.put_pages(db, key, &entry, span.start, &pages)?;
+            self.depend(sequence);
+            self.changed(db, key);
+            return Ok(end.max(entry.value_size as usize));
+        }
+        let before = match &entry {
+            Some(entry) => self.value_of(db, key, entry)?,
+            None => Bytes::new(),
+        };
+        let mut value = with_room(&before, end);
+        value[offset..end].copy_from_slice(bytes);
+        self.put(db, key, &value, entry.map_or(0, |entry| entry.expiry))?;
+        Ok(value.len())
     }
 
     /// Whether a large value is to be written before it is put.
@@ -390,4 +450,12 @@ impl Store {
         self.depend_on_all();
         self.engine.iter(db)
     }
+}
+
+/// A copy of `value`, with zeros behind it up to `len` bytes.
+fn with_room(value: &[u8], len: usize) -> Vec<u8> {
+    let mut copy = Vec::with_capacity(len.max(value.len()));
+    copy.extend_from_slice(value);
+    copy.resize(len.max(value.len()), 0);
+    copy
 }

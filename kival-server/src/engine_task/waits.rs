@@ -11,16 +11,23 @@ impl EngineTask {
         if !self.is_here(client) {
             return;
         }
-        if let Some(session) = self.clients.get_mut(client.slot) {
-            session.parked = None;
-        }
+        let Some(session) = self.clients.get_mut(client.slot) else { return };
+        session.parked = None;
+        let mut read = std::mem::take(&mut session.read);
         match result {
-            Ok(values) => values.into_iter().for_each(|value| self.store.engine().pin(value)),
+            Ok(values) => read.extend(values),
             Err(error) => return self.answer_unreadable(client, &error),
         }
         // With its values pinned it runs now, before anything can drive them out.
+        read.iter().cloned().for_each(|value| self.store.engine().pin(value));
         self.resume(client);
         self.store.engine().unpin();
+        // A command that changes values in part meets what it needs one by one: each run has all that was read before.
+        if let Some(session) = self.clients.get_mut(client.slot)
+            && matches!(session.parked, Some(Parked::Reading))
+        {
+            session.read = read;
+        }
     }
 
     /// Answers a parked command whose value the disk does not give, and goes on behind it.

@@ -46,6 +46,7 @@ fn kind(header: &Header) -> &'static str {
         Kind::Element => "element",
         Kind::ElementTombstone => "element-tombstone",
         Kind::Namespaces => "namespaces",
+        Kind::Page => "page",
     }
 }
 

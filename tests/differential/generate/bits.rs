@@ -19,8 +19,8 @@ impl Generator {
             "1.5",
         ];
         match self.rng.u32(..200) {
-            0 => self.rng.usize(..BIG * 8).to_string().into_bytes(),
-            1..=10 => self.pick(&REFUSED),
+            0..=2 => self.rng.usize(..BIG * 8).to_string().into_bytes(),
+            3..=10 => self.pick(&REFUSED),
             11..=15 => {
                 self.pick(&["#1000000000000", "#4611686018427387904", "#9223372036854775807", "#-1", "#x"])
             }

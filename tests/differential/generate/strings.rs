@@ -44,8 +44,8 @@ impl Generator {
         ];
         let value = self.value();
         let offset = match self.rng.u32(..200) {
-            0 => self.rng.usize(..BIG).to_string().into_bytes(),
-            1..=49 => self.pick(&REFUSED),
+            0..=3 => self.rng.usize(..BIG).to_string().into_bytes(),
+            4..=49 => self.pick(&REFUSED),
             _ => self.rng.u32(..60).to_string().into_bytes(),
         };
         vec![self.key(), offset, value]

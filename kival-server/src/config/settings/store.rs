@@ -124,4 +124,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         change: RunTime,
         help: "Values of this size or more are written and read beside the turns of other clients; 0 is never",
     },
+    Setting {
+        name: "paged-value-size",
+        heading: Store,
+        kind: Kind::Memory {
+            min: 8 << 10,
+            max: SIZE_MAX,
+            get: |c| c.paged_value_size,
+            set: |c, bytes| c.paged_value_size = bytes,
+        },
+        default: "16kb",
+        unit: "bytes",
+        change: RunTime,
+        help: "Values of this size or more change page by page (SETRANGE, SETBIT, BITFIELD, APPEND)",
+    },
 ];

@@ -1,0 +1,154 @@
+//! Large values change page by page: every command on a part does what it does with small values, costs what the
+//! part does, and waits for its own pages only.
+
+use std::collections::BTreeMap;
+
+use kival_engine::fs::gate::Gate;
+use kival_test_support::{Client, Value};
+
+use crate::inside::Inside;
+use crate::target;
+
+const LARGE: usize = 1 << 20;
+const PAGE: i64 = 4096;
+
+fn value() -> String {
+    (0..LARGE).map(|at| char::from(b'a' + (at / 11 % 26) as u8)).collect()
+}
+
+fn log_bytes(client: &mut Client) -> i64 {
+    client.info("persistence", "aof_current_size").unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_part_of_a_large_value_costs_a_page_of_the_log() {
+    if target::is_redis() {
+        return;
+    }
+    let server = target::start(&["--appendfsync", "no"]);
+    let mut client = server.client();
+    client.call(&["SET", "k", &value()]);
+    let commands: [&[&str]; 6] = [
+        &["SETRANGE", "k", "500000", "hello"],
+        &["SETBIT", "k", "4800000", "1"],
+        &["APPEND", "k", "more"],
+        &["BITFIELD", "k", "SET", "u16", "800000", "77", "INCRBY", "u16", "800000", "1"],
+        &["SETRANGE", "k", "3000000", "far behind the end"],
+        &["APPEND", "k", "and more"],
+    ];
+    for command in commands {
+        let before = log_bytes(&mut client);
+        let reply = client.call(command);
+        assert!(!reply.is_error(), "{command:?}: {reply:?}");
+        let cost = log_bytes(&mut client) - before;
+        assert!((1..3 * PAGE).contains(&cost), "{command:?}: {cost} bytes");
+    }
+    let before = log_bytes(&mut client);
+    assert_eq!(client.call(&["GETRANGE", "k", "499998", "500006"]).text().len(), 9);
+    assert_eq!(client.call(&["GETBIT", "k", "4800000"]), Value::Int(1));
+    assert_eq!(log_bytes(&mut client), before, "reads write nothing");
+}
+
+/// Changes of parts, one of each kind, and what they make of a value by hand.
+fn change(client: &mut Client, expected: &mut Vec<u8>) {
+    assert_eq!(client.call(&["SETRANGE", "k", "500000", "hello"]), Value::Int(LARGE as i64));
+    expected[500_000..500_005].copy_from_slice(b"hello");
+    client.call(&["SETBIT", "k", "800007", "1"]);
+    expected[100_000] |= 1;
+    assert_eq!(client.call(&["APPEND", "k", "more"]), Value::Int(LARGE as i64 + 4));
+    expected.extend(b"more");
+}
+
+#[test]
+fn a_value_that_was_changed_in_part_is_what_it_should_be_wherever_it_goes() {
+    let mut server = target::start(&[]);
+    let mut client = server.client();
+    let mut expected = value().into_bytes();
+    client.call(&["SET", "k", &value(), "EX", "1000"]);
+    change(&mut client, &mut expected);
+    let whole = Value::bulk(&expected);
+    assert_eq!(client.call(&["GET", "k"]), whole);
+    assert!(client.call(&["TTL", "k"]).int().unwrap() > 900, "its expiry stays");
+    client.call(&["COPY", "k", "copy"]);
+    client.call(&["RENAME", "k", "renamed"]);
+    let payload = client.call(&["DUMP", "renamed"]);
+    client.call(&[&b"RESTORE"[..], b"restored", b"0", payload.bytes().unwrap()]);
+    for key in ["copy", "renamed", "restored"] {
+        assert!(client.call(&["GET", key]) == whole, "{key}");
+    }
+    client.call(&["SET", "k", &value()]);
+    let mut expected = value().into_bytes();
+    change(&mut client, &mut expected);
+    server.kill9();
+    server.restart();
+    assert!(server.client().call(&["GET", "k"]) == Value::bulk(&expected), "after kill -9");
+}
+
+#[test]
+fn a_transaction_changes_several_parts_and_sees_each() {
+    let server = target::start(&[]);
+    let (mut client, mut other) = (server.client(), server.client());
+    client.call(&["SET", "k", &value()]);
+    client.call(&["WATCH", "k"]);
+    let queued: [&[&str]; 5] = [
+        &["SETRANGE", "k", "0", "A"],
+        &["SETRANGE", "k", "900000", "B"],
+        &["GETRANGE", "k", "0", "0"],
+        &["GETRANGE", "k", "900000", "900000"],
+        &["STRLEN", "k"],
+    ];
+    let run = |client: &mut Client| {
+        client.call(&["MULTI"]);
+        queued.iter().for_each(|command| assert_eq!(client.call(command), Value::Simple(b"QUEUED".to_vec())));
+        client.call(&["EXEC"])
+    };
+    let length = Value::Int(LARGE as i64);
+    let expected = [length.clone(), length.clone(), Value::bulk("A"), Value::bulk("B"), length];
+    assert_eq!(run(&mut client), Value::Array(expected.to_vec()));
+    client.call(&["WATCH", "k"]);
+    other.call(&["SETBIT", "k", "1", "1"]);
+    other.call(&["SETBIT", "k", "1", "0"]);
+    assert_eq!(run(&mut client), Value::Nil, "a change of a bit is one");
+}
+
+#[test]
+fn a_part_on_the_disk_holds_up_its_own_client_only() {
+    let server = Inside::start(Gate::default(), &["--cache-size", "0"]);
+    let (mut slow, mut other) = (server.client(), server.client());
+    other.call(&["SET", "k", &value()]);
+    other.call(&["SET", "small", "1"]);
+    server.disk.set_closed(true);
+    slow.send(&["SETRANGE", "k", "500000", "hello"]);
+    slow.send(&["MULTI"]);
+    slow.send(&["GETRANGE", "k", "499999", "500005"]);
+    slow.send(&["SETRANGE", "k", "500001", "E"]);
+    slow.send(&["SETRANGE", "k", "900000", "far"]);
+    slow.send(&["GETRANGE", "k", "499999", "500005"]);
+    slow.send(&["EXEC"]);
+    slow.send(&[
+        "BITFIELD", "k", "GET", "u8", "#500000", "SET", "u8", "#600000", "66", "GET", "u8", "#900000",
+    ]);
+    slow.send(&["BITCOUNT", "k", "0", "300000"]);
+    server.disk.wait_for_readers(1);
+    assert_eq!(other.call(&["SET", "small", "2"]), Value::ok());
+    assert_eq!(other.call(&["STRLEN", "k"]), Value::Int(LARGE as i64));
+    server.disk.set_closed(false);
+
+    let text = value();
+    let around =
+        |middle: &str| Value::bulk(format!("{}{middle}{}", &text[499_999..500_000], &text[500_005..500_006]));
+    let (length, queued) = (Value::Int(LARGE as i64), Value::Simple(b"QUEUED".to_vec()));
+    assert_eq!((slow.read(), slow.read()), (length.clone(), Value::ok()));
+    (0..4).for_each(|_| assert_eq!(slow.read(), queued));
+    let replies = [around("hello"), length.clone(), length, around("hEllo")];
+    assert_eq!(slow.read(), Value::Array(replies.to_vec()));
+    let fields = [i64::from(b'h'), i64::from(text.as_bytes()[600_000]), i64::from(b'f')];
+    assert_eq!(slow.read(), Value::Array(fields.map(Value::Int).to_vec()));
+    let mut bytes = text.into_bytes();
+    for (at, part) in BTreeMap::from([(500_000, &b"hEllo"[..]), (600_000, b"B"), (900_000, b"far")]) {
+        bytes[at..at + part.len()].copy_from_slice(part);
+    }
+    let ones: u32 = bytes[..=300_000].iter().map(|byte| byte.count_ones()).sum();
+    assert_eq!(slow.read(), Value::Int(ones.into()));
+    assert!(other.call(&["GET", "k"]) == Value::bulk(&bytes));
+}
