@@ -8,7 +8,7 @@ use super::park::{self, Parked};
 use super::run::Step;
 use super::session::Session;
 use super::{ClientKey, EngineTask, Event};
-use crate::command::{self, Abort, Flags, Row, Wait};
+use crate::command::{self, Abort, Flags, Outcome, Row, Wait};
 use crate::resp::{Args, Batch, ErrorReply, Protocol, Reply};
 use kival_engine::ColdRead;
 use std::time::Instant;
@@ -127,19 +127,10 @@ impl EngineTask {
         for queued in &transaction.queue {
             databases.push(session.db);
             let sent = self.store.channels.outgoing.len();
-            let reply = match self.execute(session, client, queued.row.command, queued.args()) {
-                Ok(Reply::Error(error)) | Err(Abort::Error(error)) => self.counted_error(error),
+            let outcome = self.execute(session, client, queued.row.command, queued.args());
+            let reply = match self.queued_reply(outcome) {
                 Ok(reply) => reply,
-                Err(Abort::Read(error)) => Reply::Error(self.refuse_read(&error)),
-                Err(Abort::Write(error)) => {
-                    let refusal = self.refuse_write(&error);
-                    self.counted_error(refusal)
-                }
-                Err(Abort::Wait(wait)) => self.without_waiting(wait),
-                Err(Abort::Silent) => Reply::Sequence(Vec::new()),
-                // No queued command ends for a large value, to follow the feed, or to send keys away.
-                Err(Abort::Run(_) | Abort::Large(_) | Abort::Follow(_) | Abort::Migrate(_)) => Reply::Null,
-                Err(Abort::Cold(met)) => {
+                Err(met) => {
                     self.store.engine().roll_back(savepoint);
                     self.store.forget_taken_back();
                     self.store.channels.take_back(messages, false);
@@ -183,6 +174,24 @@ impl EngineTask {
             return Step::Reply(Reply::Array(replies));
         }
         Step::Mixed(Box::new(Mixed { begun: began.1, replies, manners }))
+    }
+
+    /// What a command inside a transaction answers; or the read that it has to wait for.
+    fn queued_reply(&mut self, outcome: Outcome) -> Result<Reply, Box<ColdRead>> {
+        Ok(match outcome {
+            Ok(Reply::Error(error)) | Err(Abort::Error(error)) => self.counted_error(error),
+            Ok(reply) => reply,
+            Err(Abort::Read(error)) => Reply::Error(self.refuse_read(&error)),
+            Err(Abort::Write(error)) => {
+                let refusal = self.refuse_write(&error);
+                self.counted_error(refusal)
+            }
+            Err(Abort::Wait(wait)) => self.without_waiting(wait),
+            Err(Abort::Silent) => Reply::Sequence(Vec::new()),
+            // No queued command ends for a large value, to follow the feed, or to send keys away.
+            Err(Abort::Run(_) | Abort::Large(_) | Abort::Follow(_) | Abort::Migrate(_)) => Reply::Null,
+            Err(Abort::Cold(met)) => return Err(met),
+        })
     }
 
     fn counted_error(&mut self, error: ErrorReply) -> Reply {
