@@ -99,6 +99,15 @@ fn memory_and_role_answer_as_those_of_redis() {
         &["MEMORY", "USAGE", "k", "SAMPLES", "x"],
         &["MEMORY", "USAGE", "k", "OTHER", "5"],
         &["MEMORY", "STATS", "x"],
+        &["MEMORY", "PURGE"],
+        &["MEMORY", "PURGE", "x"],
+        &["MEMORY", "MALLOC-STATS", "x"],
+        &["MEMORY", "DOCTOR", "x"],
+        &["LATENCY", "DOCTOR", "x"],
+        &["LOLWUT", "VERSION", "x"],
+        &["LATENCY", "GRAPH"],
+        &["LATENCY", "GRAPH", "command"],
+        &["LATENCY", "GRAPH", "a\0b"],
         &["OBJECT", "IDLETIME", "nokey"],
         &["OBJECT", "IDLETIME"],
     ];
@@ -139,6 +148,49 @@ fn the_memory_of_the_store_is_told_by_name() {
     }
     assert!(number("peak.allocated") >= number("total.allocated"));
     assert!(client.call(&["MEMORY", "HELP"]).items().is_some());
+}
+
+#[test]
+fn a_purge_empties_the_cache_and_no_value_is_lost() {
+    if !target::is_kival() {
+        return;
+    }
+    let server = target::start(&["--cache-size", "10mb"]);
+    let mut client = server.client();
+    let value = "v".repeat(10_000);
+    for i in 0..200 {
+        client.call(&["SET", &format!("key:{i}"), &value]);
+    }
+    let cached = |client: &mut Client| -> u64 {
+        client.info("memory", "kival_cache_bytes").and_then(|bytes| bytes.parse().ok()).expect("a number")
+    };
+    let before = cached(&mut client);
+    assert!(before > 2_000_000, "{before}");
+    // What is written in the same turn is staged, and stays readable.
+    client.write(b"SET k v\r\nMEMORY PURGE\r\nGET k\r\n").unwrap();
+    assert_eq!([client.read(), client.read(), client.read()], [Value::ok(), Value::ok(), Value::bulk("v")]);
+    let after = cached(&mut client);
+    assert!(after + 2_000_000 <= before, "{before} and then {after}");
+    assert!((0..200).all(|i| client.call(&["GET", &format!("key:{i}")]) == Value::bulk(&value)));
+}
+
+#[test]
+fn the_doctor_and_the_allocator_answer_in_text() {
+    if !target::is_kival() {
+        return;
+    }
+    let server = target::start(&[]);
+    let mut client = server.client3();
+    let mut text = |args: &[&str]| match client.call(args) {
+        Value::Verbatim(text) => String::from_utf8(text).expect("text"),
+        other => panic!("{args:?}: {other:?}"),
+    };
+    assert!(text(&["MEMORY", "DOCTOR"]).starts_with("txt:The store is empty"));
+    let stats = text(&["MEMORY", "MALLOC-STATS"]);
+    assert!(stats.starts_with("txt:{") && stats.contains("mimalloc_version"), "{stats}");
+    let picture = text(&["LOLWUT", "VERSION", "5"]);
+    assert!(picture.starts_with("txt:The log") && picture.contains("\nkival ver. "), "{picture}");
+    assert!(text(&["LATENCY", "DOCTOR"]).starts_with("txt:Nothing is measured"));
 }
 
 #[test]

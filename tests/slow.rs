@@ -146,6 +146,12 @@ fn the_latency_monitor_notes_what_took_longer_than_its_threshold() {
     assert!(matches!(parts[2], Value::Int(20..)) && parts[2] == parts[3], "{latest:?}");
     let history = client.call(&["LATENCY", "HISTORY", "command"]);
     assert_eq!(history, Value::Array(vec![Value::Array(vec![parts[1].clone(), parts[2].clone()])]));
+    let took = parts[2].int().expect("milliseconds");
+    let drawn = client.call(&["LATENCY", "GRAPH", "command"]).text();
+    let head = format!("command - high {took} ms, low {took} ms (all time high {took} ms)\n----");
+    assert!(drawn.starts_with(&head), "{drawn}");
+    let told = client.call(&["LATENCY", "DOCTOR"]).text();
+    assert!(told.contains("1. command: 1 "), "{told}");
     assert_eq!(client.call(&["LATENCY", "RESET", "command", "nosuch"]), Value::Int(1));
     assert_eq!(client.call(&["LATENCY", "HISTORY", "command"]), Value::Array(Vec::new()));
 }

@@ -114,10 +114,15 @@ pub fn total_memory() -> Option<u64> {
 /// Keys that take this share of the machine's memory, in percent, are warned of.
 const MEMORY_WARNING: u64 = 80;
 
+/// Whether keys that take so much come near this memory, both in bytes.
+pub fn keys_outgrow(keydir_bytes: u64, memory: u64) -> bool {
+    keydir_bytes.saturating_mul(100) > memory.saturating_mul(MEMORY_WARNING)
+}
+
 /// Warns if the keys, which take `keydir_bytes`, come near the machine's memory.
 pub fn warn_of_memory(keydir_bytes: u64) {
     if let Some(memory) = total_memory()
-        && keydir_bytes.saturating_mul(100) > memory.saturating_mul(MEMORY_WARNING)
+        && keys_outgrow(keydir_bytes, memory)
     {
         tracing::warn!(
             keydir_bytes,

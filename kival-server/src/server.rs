@@ -102,6 +102,7 @@ impl Server {
             reload: false,
             shutdown: false,
             changed_settings: Vec::new(),
+            purge: false,
             durability_changed: false,
         };
         let task = EngineTask::new(Store::new(engine), state, shared.clone(), events.clone());

@@ -358,6 +358,11 @@ impl Engine {
         }
     }
 
+    /// Forgets all cached values, and gives back what they took.
+    pub fn empty_cache(&mut self) {
+        self.cache.resize(self.options.cache_size);
+    }
+
     /// Changes when compaction begins by itself.
     pub fn set_compaction(&mut self, policy: CompactionPolicy) {
         self.options.compaction = policy;

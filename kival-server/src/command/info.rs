@@ -107,7 +107,7 @@ impl Report {
 }
 
 /// A size as Redis shows it to people.
-fn human(bytes: u64) -> String {
+pub(super) fn human(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes}B");
     }

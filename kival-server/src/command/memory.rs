@@ -3,11 +3,14 @@
 //! What is counted is kival's own: keys in the keydir, values in the cache. The allocator tells nothing that
 //! is cheap to ask for, so the size of the process is that of its resident pages.
 
+use super::doctor::{self, Memory};
 use super::introspection::help;
 use super::options::{SYNTAX_ERROR, integer, is_word};
 use super::{Command, Context, Flags, Group, KeySpec, Keys, Outcome};
+use crate::limits::total_memory;
 use crate::process::resident_memory;
 use crate::resp::{Args, ErrorReply, Reply};
+use kival_engine::Engine;
 
 /// A slot in a bucket of the keydir, in bytes.
 const SLOT: usize = 8;
@@ -21,6 +24,9 @@ const EXPIRY_RECORD: usize = 16;
 /// What the subcommands have in common.
 const SUBCOMMAND: Command = Command { arity: 2, group: Group::Server, since: "4.0.0", ..Command::BASE };
 
+const SUBCOMMAND_TIPS: &[&str] =
+    &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
+
 /// What takes memory.
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "memory",
@@ -29,6 +35,13 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     summary: "Holds the commands about memory.",
     subcommands: &[
         Command {
+            name: "doctor",
+            handler: doctor,
+            tips: SUBCOMMAND_TIPS,
+            summary: "Tells in sentences what takes memory, what is wrong with that, and what helps.",
+            ..SUBCOMMAND
+        },
+        Command {
             name: "help",
             handler: help,
             flags: Flags::LOADING.and(Flags::STALE),
@@ -36,9 +49,26 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             ..SUBCOMMAND
         },
         Command {
+            name: "malloc-stats",
+            handler: malloc_stats,
+            complexity: "O(1)",
+            tips: SUBCOMMAND_TIPS,
+            summary: "Answers what the allocator, mimalloc, tells of itself, in JSON.",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "purge",
+            handler: purge,
+            complexity: "O(N) with N values in the cache",
+            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+            summary: "Empties the cache of values; they are on disk, and come back as they are read. What is free \
+                the allocator gives back to the system by itself.",
+            ..SUBCOMMAND
+        },
+        Command {
             name: "stats",
             handler: stats,
-            tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+            tips: SUBCOMMAND_TIPS,
             summary: "Tells what takes memory, by name.",
             ..SUBCOMMAND
         },
@@ -79,10 +109,15 @@ fn check_samples(options: Args<'_>) -> Result<(), ErrorReply> {
     Ok(())
 }
 
+/// Keys of all databases.
+fn key_count(engine: &Engine) -> u64 {
+    (0..engine.databases()).map(|db| engine.key_count(db) as u64).sum()
+}
+
 fn stats(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let engine = ctx.store.engine_ref();
     let stats = engine.stats();
-    let keys: u64 = (0..engine.databases()).map(|db| engine.key_count(db) as u64).sum();
+    let keys = key_count(engine);
     let memory = resident_memory().unwrap_or_default();
     let dataset = stats.keydir_bytes + stats.cache_bytes;
     let share = |part: u64, whole: u64| Reply::Double(part as f64 * 100.0 / whole.max(1) as f64);
@@ -99,6 +134,39 @@ fn stats(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
         ("kival.keydir", bytes(stats.keydir_bytes)),
         ("kival.cache", bytes(stats.cache_bytes)),
     ]))
+}
+
+fn doctor(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let engine = ctx.store.engine_ref();
+    let (stats, keys) = (engine.stats(), key_count(engine));
+    let resident = resident_memory().unwrap_or_default();
+    let waiting = ctx.clients.iter().chain([&*ctx.session]);
+    let waiting = waiting.map(|client| client.query_bytes + client.held_bytes + client.outbox.unsent());
+    let report = doctor::of_memory(Memory {
+        resident: resident.now,
+        peak: resident.peak,
+        machine: total_memory(),
+        keys,
+        keydir: stats.keydir_bytes,
+        cache: stats.cache_bytes,
+        cache_size: ctx.server.config.cache_size,
+        hits: stats.cache_hits,
+        misses: stats.cache_misses,
+        clients: ctx.clients.connected as u64,
+        waiting: waiting.sum::<usize>() as u64,
+    });
+    Ok(Reply::Verbatim { format: "txt", text: report.into() })
+}
+
+fn malloc_stats(_: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let stats = mimalloc::MiMalloc::stats_json()?;
+    Ok(Reply::Verbatim { format: "txt", text: stats.to_bytes().to_vec().into() })
+}
+
+/// Not at once: what the turn has staged may stand nowhere else.
+fn purge(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    ctx.server.purge = true;
+    Ok(Reply::Ok)
 }
 
 #[cfg(test)]

@@ -16,13 +16,16 @@ mod client;
 mod connection;
 pub mod context;
 mod debug;
+mod doctor;
 mod expiry;
 mod generic;
+mod graph;
 mod hyperloglog;
 mod info;
 mod introspection;
 mod kival;
 mod lcs;
+mod lolwut;
 mod memory;
 mod migrate;
 mod monitor;
@@ -66,6 +69,7 @@ const FAMILIES: &[&[Command]] = &[
     introspection::COMMANDS,
     kival::COMMANDS,
     lcs::COMMANDS,
+    lolwut::COMMANDS,
     memory::COMMANDS,
     migrate::COMMANDS,
     monitor::COMMANDS,

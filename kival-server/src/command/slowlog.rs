@@ -1,11 +1,11 @@
 //! SLOWLOG and LATENCY: what was slow. How it is found out is in `engine_task/slow.rs` and `engine_task/meter.rs`.
 
 use super::introspection::help;
-use super::{Command, Context, Flags, Group, Outcome, Row};
-use crate::engine_task::slow::SlowCommand;
+use super::{Command, Context, Flags, Group, Outcome, Row, doctor, graph, shown};
+use crate::engine_task::slow::{SlowCommand, unix_seconds};
 use crate::engine_task::statistics::CommandStatistics;
 use crate::number::parse_i64;
-use crate::resp::{Args, Reply};
+use crate::resp::{Args, ErrorReply, Reply};
 use hdrhistogram::Histogram;
 
 /// Entries that SLOWLOG GET shows unless it is told how many.
@@ -85,6 +85,20 @@ pub(super) const COMMANDS: &[Command] = &[
         complexity: "That of the subcommand",
         summary: "Holds the commands about what took long.",
         subcommands: &[
+            Command {
+                name: "doctor",
+                handler: doctor,
+                summary: "Tells in sentences which events took too long, how often, and what helps.",
+                ..LATENCY
+            },
+            Command {
+                name: "graph",
+                handler: graph,
+                arity: 3,
+                arguments: "event",
+                summary: "Draws how long an event took, the last times that it took too long.",
+                ..LATENCY
+            },
             Command { since: "2.8.13", ..HELP },
             Command {
                 name: "histogram",
@@ -169,6 +183,23 @@ fn latest(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
         })
         .map(line)
         .collect())
+}
+
+fn doctor(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let config = &ctx.server.config;
+    let (threshold, slow_from) = (config.latency_monitor_threshold, config.slowlog_log_slower_than);
+    let report = doctor::of_latency(&ctx.server.latencies, threshold, slow_from, unix_seconds());
+    Ok(Reply::Verbatim { format: "txt", text: report.into() })
+}
+
+fn graph(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let event = str::from_utf8(&args[2]).ok().and_then(|event| ctx.server.latencies.get_key_value(event));
+    let Some((event, series)) = event else {
+        let error = [b"ERR No samples available for event '", shown(&args[2], usize::MAX), b"'"].concat();
+        return Err(ErrorReply::from(error).into());
+    };
+    let drawing = graph::graph(event, series, unix_seconds());
+    Ok(Reply::Verbatim { format: "txt", text: drawing.into() })
 }
 
 fn history(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {

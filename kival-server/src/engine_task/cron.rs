@@ -77,6 +77,9 @@ impl EngineTask {
 
     /// Brings into force what CONFIG SET has changed.
     pub(super) fn apply_settings(&mut self) {
+        if std::mem::take(&mut self.server.purge) {
+            self.store.engine().empty_cache();
+        }
         if self.server.durability_changed {
             self.apply_durability();
         }

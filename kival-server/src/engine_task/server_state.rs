@@ -48,6 +48,8 @@ pub struct ServerState {
     pub reload: bool,
     /// Set by SHUTDOWN: the loop ends the server after this turn.
     pub shutdown: bool,
+    /// Set by MEMORY PURGE: the loop empties the cache of values after this turn.
+    pub purge: bool,
     /// Settings that were changed in this turn, for the loop to act on.
     pub changed_settings: Vec<&'static str>,
     /// Whether a client chose another durability in this turn, or one that had chosen its own has gone.

@@ -147,7 +147,8 @@ impl EngineTask {
     }
 }
 
-fn unix_seconds() -> u64 {
+/// The time, in Unix seconds.
+pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
