@@ -9,7 +9,7 @@ use kival_engine::format::group::HEADER as GROUP;
 use kival_engine::format::record::{self, Kind};
 use kival_engine::fs::MemoryFs;
 use kival_engine::offline::{check, repair};
-use kival_engine::{Engine, OnCorruption, Options, ReadError};
+use kival_engine::{Engine, Fetched, OnCorruption, Options, ReadError};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -159,6 +159,28 @@ fn pages_leave_no_trace_in_memory_when_their_value_goes() {
         let after = engine.stats().keydir_bytes;
         assert!(after <= before, "{after} bytes, {before} before");
     }
+}
+
+#[test]
+fn what_was_read_for_a_command_is_not_served_when_it_has_changed_since() {
+    let (mut engine, _) =
+        Engine::open(Options { segment_size: 1 << 30, cache_size: 0, ..Options::in_memory() }).unwrap();
+    engine.put(0, KEY, &value(LARGE), 0).unwrap();
+    engine.commit().unwrap();
+    let entry = engine.entry(0, KEY).unwrap().unwrap();
+    let Fetched::Cold(cold) = engine.fetch_part(0, KEY, &entry, 0..3 * PAGE).unwrap() else {
+        panic!("its checksums are not known yet")
+    };
+    let read = cold.read().unwrap();
+    engine.put_pages(0, KEY, &entry, PAGE, &[b'!'; PAGE]).unwrap();
+    engine.pin(read);
+    let entry = engine.entry(0, KEY).unwrap().unwrap();
+    let Fetched::Value(found) = engine.fetch_part(0, KEY, &entry, 0..3 * PAGE).unwrap() else {
+        panic!("the pages beside it are held")
+    };
+    assert_eq!(found[..PAGE], value(LARGE)[..PAGE]);
+    assert_eq!(found[PAGE..2 * PAGE], [b'!'; PAGE]);
+    assert_eq!(found[2 * PAGE..], value(LARGE)[2 * PAGE..3 * PAGE]);
 }
 
 #[test]
