@@ -160,7 +160,7 @@ impl EngineTask {
             Ok(_) => self.migrations.under_way += 1,
             Err(error) => {
                 tracing::warn!(%error, "no thread can be started for a migration");
-                self.end_migration(client, Err(Failure::Connect.to_string().into()));
+                self.end_migration(client, Err(Failure::Connect.reply()));
             }
         }
     }
@@ -184,10 +184,9 @@ impl EngineTask {
 
     fn settle(&mut self, client: ClientKey, migration: &Migration, sent: Sent) {
         let deleted = if migration.copy { Ok(0) } else { self.delete_arrived(migration, &sent.accepted) };
-        let failure = sent.failure.map(|failure| failure.to_string());
-        let outcome = match (deleted, failure) {
+        let outcome = match (deleted, sent.failure) {
             (Err(refusal), _) => Err(refusal),
-            (Ok(_), Some(failure)) => Err(failure.into()),
+            (Ok(_), Some(failure)) => Err(failure.reply()),
             (Ok(0), None) => Ok(()),
             (Ok(changed), None) => Err(changed_meanwhile(changed, migration.parcels.len())),
         };

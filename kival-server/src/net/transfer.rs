@@ -5,6 +5,7 @@
 //! the byte, and what went wrong has to be told as Redis tells it.
 
 use crate::rdb;
+use crate::resp::ErrorReply;
 use bytes::Bytes;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -58,8 +59,20 @@ pub enum Failure {
     #[error("IOERR error or timeout reading to target instance")]
     Read,
     /// It refused a command, with this error.
-    #[error("ERR Target instance replied with error: {}", String::from_utf8_lossy(.0))]
+    #[error("ERR Target instance replied with error: {}", .0.escape_ascii())]
     Refused(Vec<u8>),
+}
+
+impl Failure {
+    /// What the client is told; the target's words as they came.
+    pub fn reply(&self) -> ErrorReply {
+        match self {
+            Failure::Refused(error) => {
+                [b"ERR Target instance replied with error: ", &**error].concat().into()
+            }
+            other => other.to_string().into(),
+        }
+    }
 }
 
 /// What has come of sending keys.
@@ -225,6 +238,14 @@ mod tests {
         for nonsense in ["", "+OK", "OK\r\n", ":1\r\n", "+QUEUED\r\n", "HTTP/1.1 400 Bad Request\r\n"] {
             check(nonsense, &[], Some(Failure::Read));
         }
+    }
+
+    #[test]
+    fn the_words_of_a_target_are_handed_on_as_they_came() {
+        let told = |failure: &Failure| failure.reply().text().to_vec();
+        let refused = Failure::Refused(b"ERR \xff \"quoted\"".to_vec());
+        assert_eq!(told(&refused), b"ERR Target instance replied with error: ERR \xff \"quoted\"");
+        assert_eq!(told(&Failure::Read), b"IOERR error or timeout reading to target instance");
     }
 
     #[test]
