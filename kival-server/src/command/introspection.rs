@@ -111,6 +111,11 @@ fn find(name: &[u8]) -> Option<Row> {
     subcommands(container).find(|(_, row)| row.name.as_bytes().eq_ignore_ascii_case(&name[bar + 1..]))
 }
 
+/// What a row says of its arguments.
+fn tree(row: &Command) -> Vec<Argument> {
+    syntax::parse(row.arguments).expect("a test parses the arguments of every row")
+}
+
 /// The HELP of the container that the request names.
 pub(super) fn help(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let container = super::find(args.name()).ok_or(NO_SUCH_COMMAND)?;
@@ -118,7 +123,8 @@ pub(super) fn help(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
         format!("{} <subcommand> [argument ...]. Its subcommands:", container.name.to_ascii_uppercase());
     let mut lines = vec![Reply::status(title)];
     for row in container.subcommands {
-        lines.push(Reply::status(row.name.to_ascii_uppercase()));
+        let arguments = tree(row).iter().map(|argument| format!(" {argument}")).collect::<String>();
+        lines.push(Reply::status(format!("{}{arguments}", row.name.to_ascii_uppercase())));
         lines.push(Reply::status(format!("    {}", row.summary)));
     }
     Ok(Reply::Array(lines))
@@ -253,9 +259,8 @@ fn document(row: &'static Command) -> Reply {
         fields.push(("replaced_by", Reply::bulk(replaced_by)));
     }
     if !row.arguments.is_empty() {
-        let tree = syntax::parse(row.arguments).expect("a test parses the arguments of every row");
         let mut keys = KeyCount { seen: 0, specs: key_specs(row).len() as i64 };
-        fields.push(("arguments", arguments(&tree, &mut keys)));
+        fields.push(("arguments", arguments(&tree(row), &mut keys)));
     }
     if !row.subcommands.is_empty() {
         fields.push(("subcommands", documents(subcommands(row))));

@@ -103,6 +103,29 @@ impl Argument {
     }
 }
 
+/// As people read it, without the names of groups: `[NX | XX]`, `<ON | OFF>`, `key [key ...]`.
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = |between| self.parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(between);
+        let body = match self.kind {
+            Kind::PureToken => String::new(),
+            Kind::Block => parts(" "),
+            Kind::OneOf if self.optional && self.token.is_none() => parts(" | "),
+            Kind::OneOf => format!("<{}>", parts(" | ")),
+            _ => self.name.clone(),
+        };
+        let token = self.token.map(|token| if token.is_empty() { "\"\"" } else { token });
+        let first = match token {
+            Some(token) if body.is_empty() => token.to_owned(),
+            Some(token) => format!("{token} {body}"),
+            None => body.clone(),
+        };
+        let again = if self.multiple_token { &first } else { &body };
+        let all = if self.multiple { format!("{first} [{again} ...]") } else { first.clone() };
+        if self.optional { write!(f, "[{all}]") } else { f.write_str(&all) }
+    }
+}
+
 /// What stands at the place of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -408,6 +431,23 @@ mod tests {
                 "kind:oneof \"TYPE\" (a:pure-token \"A\", b:pure-token \"B\")",
             ],
         );
+    }
+
+    #[test]
+    fn people_read_it_as_in_the_documentation() {
+        for (line, read) in [
+            ("key value:integer", "key value"),
+            ("filter=[NX | XX] (ON | OFF) [GET]", "[NX | XX] <ON | OFF> [GET]"),
+            ("key ... (key value) ...", "key [key ...] key value [key value ...]"),
+            (
+                "[(PREFIX prefix) ...] [id=ID (client-id ...)]",
+                "[PREFIX prefix [PREFIX prefix ...]] [ID client-id [client-id ...]]",
+            ),
+            ("[kind=TYPE (A | B)] [empty=\"\"] SINCE sequence", "[TYPE <A | B>] [\"\"] SINCE sequence"),
+        ] {
+            let arguments: Vec<String> = parse(line).expect(line).iter().map(Argument::to_string).collect();
+            assert_eq!(arguments.join(" "), read, "{line}");
+        }
     }
 
     #[test]
