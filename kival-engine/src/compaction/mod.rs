@@ -265,6 +265,10 @@ impl Compactor {
     }
 
     fn ended(&mut self, result: Result<(), String>, now_ms: u64) {
+        if let Some(running) = self.running.as_mut().filter(|_| !self.lockstep) {
+            // It has said its last word. What its thread held may be large, and is given back while others go on.
+            running.thread = None;
+        }
         self.running = None;
         let took = self.timer.now().saturating_sub(self.last.began);
         self.last.took = Some(took);
