@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kival_engine::fs::gate::Gate;
-use kival_test_support::Value;
+use kival_test_support::{Value, eventually};
 
 use crate::inside::{Disk, Inside};
 
@@ -65,6 +65,29 @@ fn a_parked_command_sees_what_was_written_while_it_waited() {
     assert_eq!(other.call(&["DEL", "k"]), Value::Int(1));
     server.disk.set_closed(false);
     assert_eq!(slow.read(), Value::Nil, "the command starts again when its value is there");
+}
+
+#[test]
+fn a_key_that_is_found_expired_on_the_way_to_the_disk_is_told() {
+    let disk = Gate::default();
+    let words = ["--cache-size", "0", "--notify-keyspace-events", "Ex", "--enable-debug-command", "yes"];
+    let server = Inside::start(disk, &words);
+    let (mut slow, mut other, mut listener) = (server.client(), server.client(), server.client());
+    listener.call(&["SUBSCRIBE", "__keyevent@0__:expired"]);
+    other.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
+    other.call(&["MSET", "cold", "1", "no number", "x"]);
+    other.call(&["SET", "gone", "1", "PX", "1"]);
+    other.call(&["SET", "clock", "1", "PX", "2"]);
+    eventually("its time has come", || (other.call(&["GET", "clock"]) == Value::Nil).then_some(()));
+    assert_eq!(listener.read().items().unwrap()[2], bulk("clock"));
+    server.disk.set_closed(true);
+    slow.send(&["MGET", "cold", "gone"]);
+    server.disk.wait_for_readers(1);
+    // It ends with an error, and takes back what it has done.
+    assert!(other.call(&["SETRANGE", "new", "-1", "x"]).is_error());
+    server.disk.set_closed(false);
+    assert_eq!(slow.read(), Value::Array(vec![bulk("1"), Value::Nil]));
+    assert_eq!(listener.read().items().unwrap()[2], bulk("gone"));
 }
 
 #[test]

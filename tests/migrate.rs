@@ -490,6 +490,23 @@ fn a_pause_holds_the_deletion_back() {
 }
 
 #[test]
+fn a_pause_does_not_keep_what_has_arrived_elsewhere_when_the_server_ends() {
+    if !target::is_kival() {
+        return;
+    }
+    let (mut server, mut arriving, mut client, mut other) = under_way(&[], &[]);
+    assert_eq!(other.call(&["CLIENT", "PAUSE", "600000", "WRITE"]), Value::ok());
+    arriving.accept();
+    assert!(Frame::read(&mut arriving.stream).is_err());
+    // Behind it everything that the thread has said is known.
+    assert_eq!(other.call(&["EXISTS", "a", "b"]), Value::Int(2));
+    assert!(server.terminate().success());
+    assert_eq!(client.read(), Value::ok());
+    server.restart();
+    assert_eq!(server.client().call(&["EXISTS", "a", "b"]), Value::Int(0));
+}
+
+#[test]
 fn a_server_that_ends_waits_for_what_is_under_way_but_not_for_ever() {
     if !target::is_kival() {
         return;

@@ -152,3 +152,49 @@ fn a_part_on_the_disk_holds_up_its_own_client_only() {
     assert_eq!(slow.read(), Value::Int(ones.into()));
     assert!(other.call(&["GET", "k"]) == Value::bulk(&bytes));
 }
+
+#[test]
+fn a_field_behind_the_end_of_all_values_is_refused_and_harms_nobody() {
+    if target::is_redis() {
+        return;
+    }
+    let mut server = target::start(&[]);
+    let mut client = server.client();
+    client.call(&["SET", "other", "v"]);
+    for operation in [&["SET", "u8", "4294967295", "1"][..], &["INCRBY", "i64", "4294967290", "1"]] {
+        for key in ["k", "other"] {
+            let reply = client.call(&[&["BITFIELD", key][..], operation].concat());
+            assert!(reply.is_error() && reply.text().contains("exceeds maximum allowed size"), "{reply:?}");
+        }
+    }
+    assert!(server.terminate().success());
+    server.restart();
+    let mut client = server.client();
+    assert_eq!(client.call(&["GET", "other"]), Value::bulk("v"));
+    assert_eq!(client.call(&["EXISTS", "k"]), Value::Int(0));
+}
+
+#[test]
+fn a_value_that_others_change_all_the_time_can_be_read() {
+    let server = target::start(&["--appendfsync", "no", "--cache-size", "0"]);
+    let (mut reader, mut writer) = (server.client(), server.client());
+    reader.call(&["SET", "k", &value()]);
+    let read = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut at = 0;
+            while !read.load(std::sync::atomic::Ordering::Relaxed) {
+                writer.call(&["SETRANGE", "k", &(at % LARGE).to_string(), "!"]);
+                at += 5000;
+            }
+        });
+        for _ in 0..20 {
+            assert_eq!(reader.call(&["GET", "k"]).bytes().map(<[u8]>::len), Some(LARGE));
+            reader.call(&["MULTI"]);
+            reader.call(&["SETRANGE", "k", "7", "?"]);
+            reader.call(&["BITCOUNT", "k"]);
+            assert_eq!(reader.call(&["EXEC"]).items().map(<[Value]>::len), Some(2));
+        }
+        read.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

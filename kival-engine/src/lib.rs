@@ -28,6 +28,7 @@ pub mod fs;
 pub mod keydir;
 mod log;
 pub mod offline;
+mod priority;
 mod recovery;
 
 pub use compaction::{BadWindow, CompactionPolicy, Plan, PlannedSegment, Plans, Progress, Reason, Window};

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{DIR, Store, copy, flip, get_part, groups, put_part, read, segment_path, write};
-use kival_engine::error::Damage;
+use kival_engine::clock::Clock;
+use kival_engine::error::{Damage, WriteError};
 use kival_engine::format::group::HEADER as GROUP;
 use kival_engine::format::record::{self, Kind};
 use kival_engine::fs::MemoryFs;
@@ -266,4 +267,96 @@ fn a_value_whose_page_may_be_lost_is_not_served() {
     assert!(!report.clean || engine.stats().quarantined_segments == 1);
     assert!(matches!(engine.entry(0, KEY), Err(ReadError::Doubtful(_))));
     assert!(matches!(engine.entry(0, b"after"), Ok(Some(_))));
+}
+
+#[test]
+fn a_page_behind_the_end_of_all_values_is_refused() {
+    let (store, _) = Store::in_memory();
+    let mut engine = store.open().0;
+    let savepoint = engine.savepoint();
+    let error = put_part(&mut engine, 0, KEY, 512 << 20, b"!").unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(WriteError::TooLarge)), "{error}");
+    engine.roll_back(savepoint);
+    engine.put(0, b"other", b"v", 0).unwrap();
+    engine.commit().unwrap();
+    engine.close().unwrap();
+    assert_eq!(store.contents(&mut store.open().0), [(b"other".to_vec(), b"v".to_vec())]);
+}
+
+#[test]
+fn a_page_that_was_taken_back_is_not_found_by_the_number_that_another_has_now() {
+    let (mut engine, _) =
+        Engine::open(Options { segment_size: 1 << 30, cache_size: 0, ..Options::in_memory() }).unwrap();
+    engine.put(0, KEY, &value(LARGE), 0).unwrap();
+    engine.commit().unwrap();
+    let entry = engine.entry(0, KEY).unwrap().unwrap();
+    let savepoint = engine.savepoint();
+    let taken_back = engine.put_pages(0, KEY, &entry, 0, &[b'A'; PAGE]).unwrap();
+    let entry_then = engine.entry(0, KEY).unwrap().unwrap();
+    let Fetched::Cold(cold) = engine.fetch_part(0, KEY, &entry_then, 0..400_000).unwrap() else {
+        panic!("so much is read by a thread that may wait")
+    };
+    engine.roll_back(savepoint);
+    assert_eq!(engine.put_pages(0, KEY, &entry, 0, &[b'B'; PAGE]).unwrap(), taken_back);
+    engine.commit().unwrap();
+    engine.pin(cold.read().unwrap());
+    assert_eq!(part(&mut engine, 0, PAGE).unwrap(), [b'B'; PAGE]);
+    assert_eq!(part(&mut engine, 0, 2 * PAGE).unwrap()[..PAGE], [b'B'; PAGE]);
+    assert_eq!(part(&mut engine, PAGE, PAGE).unwrap(), value(LARGE)[PAGE..2 * PAGE]);
+}
+
+#[test]
+fn a_large_part_is_read_at_once_though_pages_of_it_have_changed_while_it_was() {
+    for cache_size in [0, 64 << 20] {
+        let (mut engine, _) =
+            Engine::open(Options { segment_size: 1 << 30, cache_size, ..Options::in_memory() }).unwrap();
+        let mut expected = value(LARGE);
+        engine.put(0, KEY, &expected, 0).unwrap();
+        engine.commit().unwrap();
+        assert!(put_part(&mut engine, 0, KEY, 9 * PAGE, b"before").unwrap());
+        engine.commit().unwrap();
+        expected[9 * PAGE..][..6].copy_from_slice(b"before");
+        let entry = engine.entry(0, KEY).unwrap().unwrap();
+        let Fetched::Cold(cold) = engine.fetch(0, KEY, &entry).unwrap() else {
+            panic!("so much is read by a thread that may wait")
+        };
+        for (at, change) in [(3 * PAGE, b"one"), (9 * PAGE + 1, b"two"), (LARGE - 3, b"end")] {
+            assert!(put_part(&mut engine, 0, KEY, at, change).unwrap());
+            expected[at..at + 3].copy_from_slice(change);
+        }
+        engine.commit().unwrap();
+        engine.pin(cold.read().unwrap());
+        let entry = engine.entry(0, KEY).unwrap().unwrap();
+        let Fetched::Value(found) = engine.fetch(0, KEY, &entry).unwrap() else {
+            panic!("what has changed is in memory")
+        };
+        assert!(found == expected);
+    }
+}
+
+#[test]
+fn a_value_that_is_to_be_written_anew_is_so_by_one_alone() {
+    let (store, _) = Store::in_memory();
+    let options = Options { segment_size: 1 << 30, ..store.options.clone() };
+    let store = Store { options, ..store };
+    let mut engine = store.open().0;
+    engine.put(0, KEY, &value(LARGE), 0).unwrap();
+    engine.commit().unwrap();
+    let mut at = 0;
+    let mut entry = engine.entry(0, KEY).unwrap().unwrap();
+    while engine.is_by_page(0, Some(&entry), at, 1) {
+        assert!(put_part(&mut engine, 0, KEY, at, b"!").unwrap());
+        entry = engine.entry(0, KEY).unwrap().unwrap();
+        at += PAGE;
+    }
+    engine.commit().unwrap();
+    assert!(engine.is_by_page(0, Some(&entry), 0, 1), "another one has been told to");
+    store.clock.set(store.clock.now_ms() + 2000);
+    engine.tick();
+    assert!(!engine.is_by_page(0, Some(&entry), 0, 1), "it has not done so");
+    let Fetched::Cold(cold) = engine.fetch(0, KEY, &entry).unwrap() else {
+        panic!("so much is read by a thread that may wait")
+    };
+    engine.pin(cold.read().unwrap());
+    assert!(!engine.is_by_page(0, Some(&entry), 0, 1), "this one has read all of it");
 }

@@ -4,11 +4,12 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{DIR, ENOSPC, Store, path};
 use kival_engine::clock::Clock;
 use kival_engine::error::WriteError;
 use kival_engine::fs::{File, FileSystem, LockGuard, MemoryFs};
-use kival_engine::{Background, CompactionPolicy, Engine, Options};
+use kival_engine::{Background, CompactionPolicy, Engine, LargeStart, Options};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -185,7 +186,14 @@ impl File for SmallFile {
     }
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.books.lock().unwrap().grow(self.file, offset + len)
+        let mut books = self.books.lock().unwrap();
+        let reserved = books.grow(self.file, offset + len);
+        if reserved.is_err() {
+            // As on ext4: what there was is kept.
+            let all = books.taken.get(&self.file).copied().unwrap_or(0) + books.free();
+            books.taken.insert(self.file, all);
+        }
+        reserved
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -325,6 +333,27 @@ fn a_value_that_does_not_fit_hinders_nobody() {
     put(&mut engine, "small", 10).unwrap();
     assert!(!engine.stats().disk_full);
     assert_eq!(engine.stats().reserved_bytes, RESERVED);
+}
+
+#[test]
+fn a_value_that_is_written_ahead_and_does_not_fit_gives_back_what_it_took() {
+    let (store, disk, mut engine) = store();
+    engine.set_large_from(1000);
+    for _ in 0..3 {
+        let value: Bytes = vec![b'x'; DISK as usize].into();
+        let mut begun = None;
+        later(&store, &mut engine, |engine| {
+            if let LargeStart::Begun(write) = engine.begin_large(5, value.clone()) {
+                begun = Some(write);
+            }
+            begun.is_some()
+        });
+        let written = begun.expect("it was begun").write();
+        assert!(matches!(engine.end_large(written), Err(WriteError::NoSpace)));
+        later(&store, &mut engine, |_| disk.free() > 200 * KIB);
+        put(&mut engine, "small", 10).unwrap();
+        assert!(!engine.stats().disk_full);
+    }
 }
 
 #[test]

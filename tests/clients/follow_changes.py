@@ -3,7 +3,10 @@
 
 The place in the feed stands in the copy itself and changes in the same transaction as what it says, so either side
 and the script may stop at any time. Where the feed has a gap all keys are copied once. With seconds the script ends
-when nothing has come for so long."""
+when nothing has come for so long.
+
+The copy has no times of expiry. A key that expires comes as a delete, however late; by its own clock the copy might
+drop one that was given more time meanwhile, and nothing would bring it back."""
 
 import sys
 
@@ -12,10 +15,28 @@ import redis
 PLACE = "kival:changes:place"
 
 
+def ask_changes(source, place, *words):
+    return source.execute_command("KIVAL", "CHANGES", "SINCE", place, *words)
+
+
 def copy_all(source, target):
-    """All keys as they are now, and the place from which changes have to follow."""
+    """All keys as they are now; the place from which changes have to follow."""
+    while True:
+        place = copy_once(source, target)
+        # Databases that were exchanged meanwhile would be so once more by the change that tells of it, which is shown
+        # when it is on disk.
+        source.execute_command("WAITAOF", 1, 0, 0)
+        reached, exchanged, changes = place, False, True
+        while changes and not exchanged:
+            reached, changes = ask_changes(source, reached)
+            exchanged = any(change[1] == b"swap" for change in changes)
+        if not exchanged:
+            return place
+
+
+def copy_once(source, target):
     # First the place: what is written while the keys are copied comes again as a change.
-    place, _ = source.execute_command("KIVAL", "CHANGES", "SINCE", "$")
+    place, _ = ask_changes(source, "$")
     target.flushall()
     databases = int(source.config_get("databases")["databases"])
     for db in range(databases):
@@ -23,29 +44,27 @@ def copy_all(source, target):
         target.execute_command("SELECT", db)
         for key in source.scan_iter(count=1000):
             # Not in a pipeline: that has a connection of its own, on which no database was selected.
-            value, expiry = source.get(key), source.pexpiretime(key)
-            # What goes between the two questions comes as a change.
-            if value is not None and expiry != -2:
-                target.set(key, value, pxat=expiry if expiry > 0 else None)
+            value = source.get(key)
+            # What goes meanwhile comes as a change.
+            if value is not None:
+                target.set(key, value)
     target.execute_command("SELECT", 0)
     target.set(PLACE, place)
     return place
 
 
 def apply(change, sent):
-    _, kind, db, key, value, expiry = change  # of a part the last is where it begins
+    _, kind, db, key, value, begin = change  # the last is the time of expiry, but of a part where it begins
     sent.execute_command("SELECT", db)
     match kind.decode():
         case "set":
-            sent.set(key, value, pxat=expiry if expiry > 0 else None)
+            sent.set(key, value)
         case "part":
-            sent.setrange(key, expiry, value)
+            sent.setrange(key, begin, value)
         case "delete":
             sent.delete(key)
-        case "expire":
-            sent.pexpireat(key, expiry)
-        case "persist":
-            sent.persist(key)
+        case "expire" | "persist":
+            pass
         case "flush":
             sent.flushdb()
         case "swap":
@@ -55,9 +74,8 @@ def apply(change, sent):
 def follow(source, target, patience):
     place = int(target.get(PLACE) or 0)
     while True:
-        ask = ["KIVAL", "CHANGES", "SINCE", place, "BLOCK", int(patience * 1000), "WITHVALUES"]
         try:
-            reached, changes = source.execute_command(*ask)
+            reached, changes = ask_changes(source, place, "BLOCK", int(patience * 1000), "WITHVALUES")
         except redis.ResponseError as error:
             if not str(error).startswith("GAP"):
                 raise

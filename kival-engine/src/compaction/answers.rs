@@ -1,14 +1,15 @@
 //! The engine's side of the conversation: what it answers a merge, a bounded number of questions a turn.
 
 use super::output::Output;
-use super::{Candidate, Copied, Question, Verdict};
+use super::{Batch, Question, Verdict};
 use crate::engine::Engine;
 use crate::engine::databases::Space;
 use crate::engine::options::Worker;
-use crate::format::record::{Kind, record_size};
+use crate::format::record::{Header, Kind, record_size};
 use crate::format::segment::hint_name;
-use crate::keydir::{ExpiryChange, Place};
+use crate::keydir::{ExpiryChange, Place, WARM};
 use crate::log::segments::{Segment, SegmentState};
+use std::hint::black_box;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
@@ -97,16 +98,15 @@ impl Engine {
         }
         // A merge that has ended meanwhile does not need its answer.
         match question {
-            Question::Judge(candidates, answer) => {
-                let verdicts = candidates.iter().map(|candidate| self.judge(candidate)).collect();
-                let _ = answer.send(verdicts);
+            Question::Judge(batch, answer) => {
+                let _ = answer.send(self.judge_all(&batch));
             }
             Question::SyncLog(answer) => {
                 self.request_sync();
                 let _ = answer.send((self.syncer.waiter(), self.sync_asked));
             }
             Question::Adopt(output) => self.adopt(&output),
-            Question::Repoint(output, copies) => self.repoint(output, &copies),
+            Question::Repoint(output, copies, offsets) => self.repoint(output, &copies, &offsets),
             Question::Release(inputs, answer) => {
                 for id in inputs {
                     self.release(id);
@@ -130,45 +130,70 @@ impl Engine {
         }
     }
 
-    fn judge(&mut self, candidate: &Candidate) -> Verdict {
+    fn judge_all(&mut self, batch: &Batch) -> Vec<Verdict> {
+        let mut verdicts = Vec::with_capacity(batch.len());
+        let mut ahead = batch.iter();
+        for (index, (record, key)) in batch.iter().enumerate() {
+            if index % WARM == 0 {
+                self.warm_records(ahead.by_ref().take(WARM));
+            }
+            verdicts.push(self.judge(record, key));
+        }
+        verdicts
+    }
+
+    /// Loads what looking these records up will want, up to [`WARM`] of them.
+    fn warm_records<'a>(&mut self, records: impl Iterator<Item = (&'a Header, &'a [u8])>) {
+        let (mut namespace, mut keys) = (None, [&b""[..]; WARM]);
+        for (place, (record, key)) in keys.iter_mut().zip(records) {
+            namespace.get_or_insert(record.namespace);
+            *place = key;
+        }
+        // Where others are among them, those wait for memory.
+        if let Some(space) = namespace.and_then(|namespace| self.databases.of_namespace(namespace)) {
+            black_box(space.keydir.warm(&keys));
+        }
+    }
+
+    fn judge(&mut self, record: &Header, key: &[u8]) -> Verdict {
         let last = self.last_sequence();
         let databases = &mut self.databases;
-        if candidate.kind == Kind::Namespaces {
+        if record.kind == Kind::Namespaces {
             return match databases.record {
-                Some((sequence, ..)) if sequence == candidate.sequence => Verdict::Live,
+                Some((sequence, ..)) if sequence == record.sequence => Verdict::Live,
                 newest => Verdict::Dead { superseded_by: newest.map_or(last, |(sequence, ..)| sequence) },
             };
         }
-        let Some(space) = databases.of_namespace(candidate.namespace) else {
+        let Some(space) = databases.of_namespace(record.namespace) else {
             return Verdict::Dead { superseded_by: databases.record.map_or(last, |(sequence, ..)| sequence) };
         };
-        let entry = space.keydir.get(&candidate.key);
-        match (candidate.kind, entry) {
-            (Kind::Tombstone, Some(entry)) if entry.sequence > candidate.sequence => {
+        let entry = space.keydir.get(key);
+        match (record.kind, entry) {
+            (Kind::Tombstone, Some(entry)) if entry.sequence > record.sequence => {
                 Verdict::Dead { superseded_by: entry.sequence }
             }
             (Kind::Tombstone, _) => Verdict::Tombstone,
             // The value that it belongs to may be among what is lost.
             (Kind::Expiry | Kind::Page, None)
-                if self.quarantine.doubts(candidate.namespace, &candidate.key, 0).is_some() =>
+                if self.quarantine.doubts(record.namespace, key, 0).is_some() =>
             {
                 Verdict::Live
             }
             (_, None) => Verdict::Dead { superseded_by: last },
             (Kind::Expiry, Some(entry)) => match entry.change {
-                Some(change) if change.sequence == candidate.sequence => Verdict::Live,
+                Some(change) if change.sequence == record.sequence => Verdict::Live,
                 change => Verdict::Dead {
                     superseded_by: change.map_or(0, |change| change.sequence).max(entry.sequence),
                 },
             },
-            (Kind::Page, Some(entry)) if entry.sequence < candidate.sequence => {
-                let page = space.pages_of(&entry).and_then(|pages| pages.get(candidate.page));
+            (Kind::Page, Some(entry)) if entry.sequence < record.sequence => {
+                let page = space.pages_of(&entry).and_then(|pages| pages.get(record.page()));
                 match page.map(|page| page.sequence) {
-                    Some(sequence) if sequence == candidate.sequence => Verdict::Live,
+                    Some(sequence) if sequence == record.sequence => Verdict::Live,
                     newer => Verdict::Dead { superseded_by: newer.unwrap_or(last) },
                 }
             }
-            (_, Some(entry)) if entry.sequence == candidate.sequence => Verdict::Live,
+            (_, Some(entry)) if entry.sequence == record.sequence => Verdict::Live,
             (_, Some(entry)) => Verdict::Dead { superseded_by: entry.sequence },
         }
     }
@@ -202,21 +227,25 @@ impl Engine {
     }
 
     /// Lets entries stand on their copies, those that still stand on the original.
-    fn repoint(&mut self, output: u64, copies: &[Copied]) {
+    fn repoint(&mut self, output: u64, copies: &Batch, offsets: &[u64]) {
         let Some(slot) = self.segments.slot_of(output) else { return };
-        for copy in copies {
-            let place = Place::new(slot, copy.offset);
+        let mut ahead = copies.iter();
+        for (index, ((record, key), offset)) in copies.iter().zip(offsets).enumerate() {
+            if index % WARM == 0 {
+                self.warm_records(ahead.by_ref().take(WARM));
+            }
+            let place = Place::new(slot, *offset);
             let databases = &mut self.databases;
-            if copy.kind == Kind::Namespaces {
+            if record.kind == Kind::Namespaces {
                 if let Some((sequence, at, _)) = &mut databases.record
-                    && *sequence == copy.sequence
+                    && *sequence == record.sequence
                 {
                     *at = place;
                 }
                 continue;
             }
-            if let Some(space) = databases.of_namespace(copy.namespace) {
-                space.repoint(copy, place);
+            if let Some(space) = databases.of_namespace(record.namespace) {
+                space.repoint(record, key, place);
             }
         }
     }
@@ -237,24 +266,24 @@ impl Engine {
 
 impl Space {
     /// Lets what stands on the original of a copy stand on the copy.
-    fn repoint(&mut self, copy: &Copied, place: Place) {
-        let Some(entry) = self.keydir.get(&copy.key) else { return };
-        let size = |value_size| record_size(copy.key.len(), value_size);
+    fn repoint(&mut self, copy: &Header, key: &[u8], place: Place) {
+        let Some(entry) = self.keydir.get(key) else { return };
+        let size = |value_size| record_size(key.len(), value_size);
         let moved = match copy.kind {
             Kind::Page => {
-                let page = self.paged.get_mut(&entry.sequence).and_then(|pages| pages.get_mut(copy.page));
+                let page = self.paged.get_mut(&entry.sequence).and_then(|pages| pages.get_mut(copy.page()));
                 page.filter(|page| page.sequence == copy.sequence).map(|page| {
-                    let bytes = page.record_size(copy.key.len());
+                    let bytes = page.record_size(key.len());
                     (std::mem::replace(&mut page.place, place), bytes)
                 })
             }
             Kind::Expiry => entry.change.filter(|change| change.sequence == copy.sequence).map(|change| {
                 let moved = Some(ExpiryChange { place, ..change });
-                self.keydir.update(&copy.key, |entry| entry.change = moved);
+                self.keydir.update(key, |entry| entry.change = moved);
                 (change.place, size(0))
             }),
             _ => (entry.sequence == copy.sequence).then(|| {
-                self.keydir.update(&copy.key, |entry| entry.place = place);
+                self.keydir.update(key, |entry| entry.place = place);
                 (entry.place, size(self.base_size(&entry)))
             }),
         };

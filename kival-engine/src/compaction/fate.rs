@@ -2,11 +2,11 @@
 //! segments may hold (rule 17) and against the history that has to be kept.
 
 use super::merge::{Input, Line};
-use super::{Candidate, Question, Verdict};
+use super::{Batch, Question, Verdict};
 use crate::format::filter::{self, Filter};
 use crate::format::hint;
 use crate::format::manifest::SegmentEntry;
-use crate::format::record::Kind;
+use crate::format::record::{Header, Kind};
 use crate::log::Home;
 use crate::log::hint_file::HintReader;
 use std::cell::OnceCell;
@@ -50,10 +50,10 @@ impl<'a> Judge<'a> {
     }
 
     /// What becomes of these records.
-    pub(super) fn fates(&mut self, candidates: Vec<Candidate>) -> io::Result<Vec<Fate>> {
-        // All that the rules need later: the engine takes the candidates themselves.
-        let records: Vec<_> = candidates.iter().map(Seen::of).collect();
-        let verdicts = self.line.ask(|answer| Question::Judge(candidates, answer))?;
+    pub(super) fn fates(&mut self, batch: Batch) -> io::Result<Vec<Fate>> {
+        // All that the rules need later: the engine takes the batch itself.
+        let records: Vec<_> = batch.iter().map(|(header, key)| Seen::of(header, key)).collect();
+        let verdicts = self.line.ask(|answer| Question::Judge(batch, answer))?;
         Ok(records.iter().zip(verdicts).map(|(seen, verdict)| self.fate(seen, verdict)).collect())
     }
 
@@ -88,12 +88,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(candidate: &Candidate) -> Seen {
-        Seen {
-            hash: filter::hash(candidate.namespace, &candidate.key),
-            sequence: candidate.sequence,
-            kind: candidate.kind,
-        }
+    fn of(header: &Header, key: &[u8]) -> Seen {
+        Seen { hash: filter::hash(header.namespace, key), sequence: header.sequence, kind: header.kind }
     }
 }
 
@@ -127,7 +123,7 @@ impl History {
         history
     }
 
-    fn note(&mut self, header: &crate::format::record::Header, key: &[u8]) {
+    fn note(&mut self, header: &Header, key: &[u8]) {
         if header.kind == Kind::Tombstone && header.sequence <= self.cut {
             let newest = self.tombstones.entry(filter::hash(header.namespace, key)).or_default();
             *newest = header.sequence.max(*newest);

@@ -8,17 +8,17 @@ use super::fate::{Fate, Floors, Judge};
 use super::output::{Output, Writer};
 use super::pace::Pace;
 use super::progress::Meter;
-use super::{Candidate, Copied, Question};
+use super::{Batch, Question};
 use crate::error::Damage;
 use crate::format::group::{self, Position};
 use crate::format::hint::{self, HintEntry};
 use crate::format::manifest::SegmentEntry;
-use crate::format::record::{Kind, Record};
+use crate::format::record::Kind;
 use crate::format::segment::hint_name;
 use crate::fs::File;
 use crate::log::Home;
 use crate::log::hint_file::HintReader;
-use crate::log::scan::{Scanner, Step, read_segment_header};
+use crate::log::scan::{self, Raw, Scanner, Step, read_segment_header};
 use crate::log::segments::Segment;
 use crate::log::sync::Waker;
 use std::io;
@@ -29,9 +29,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Records judged with one question.
-const BATCH: usize = 256;
-/// Bytes of records held while they are judged; a larger record is alone in its batch.
+const BATCH: usize = 512;
+/// Bytes of records held while they are judged; a larger group is judged by itself.
 const BATCH_BYTES: usize = 1 << 20;
+
 /// A segment to be merged.
 pub(crate) struct Input {
     pub(crate) id: u64,
@@ -208,12 +209,13 @@ impl Work<'_> {
             self.pace.spend(block.len() as u64)?;
             let Ok(entries) = hint::entries(block) else { return Ok(false) };
             let Ok(entries) = entries.collect::<Result<Vec<_>, _>>() else { return Ok(false) };
-            for batch in entries.chunks(BATCH) {
-                let candidates = batch.iter().map(|entry| Candidate::of(&entry.header, entry.key)).collect();
-                if self.judge.fates(candidates)?.iter().any(|fate| *fate != Fate::Drop) {
+            for entries in entries.chunks(BATCH) {
+                let mut batch = Batch::default();
+                entries.iter().for_each(|entry| batch.push(&entry.header, entry.key));
+                if self.judge.fates(batch)?.iter().any(|fate| *fate != Fate::Drop) {
                     return Ok(false);
                 }
-                records += batch.len() as u64;
+                records += entries.len() as u64;
             }
         }
     }
@@ -226,32 +228,29 @@ impl Work<'_> {
         Meter::add(&self.meter.read, header.size());
         let first_group = Position { segment: input.id, offset: header.size() };
         let mut scanner = Scanner::new(input.file.clone(), self.store, first_group, input.length, None);
+        let mut gathered = Gathered::default();
         loop {
             let place = scanner.position();
             match scanner.step()? {
                 Step::Group(group) => {
-                    let second = group.header.time_ms / 1000;
-                    let mut batch: Vec<Record<'_>> = Vec::new();
-                    let mut bytes = 0;
-                    for (_, record) in group.records() {
-                        bytes += record.header.record_size() as usize;
-                        batch.push(record);
-                        if batch.len() >= BATCH || bytes >= BATCH_BYTES {
-                            self.copy_batch(&batch, second)?;
-                            batch.clear();
-                            bytes = 0;
-                        }
+                    let (body, second) = (group.body(), group.header.time_ms / 1000);
+                    if !gathered.has_room_for(body) {
+                        self.copy_records(gathered.records())?;
+                        gathered.clear();
                     }
-                    self.copy_batch(&batch, second)?;
-                    let size = (group.body().len() + group::HEADER) as u64;
+                    if gathered.has_room_for(body) {
+                        gathered.add(body, second);
+                    } else {
+                        self.copy_records(scan::records(body).map(|record| (record, second)))?;
+                    }
+                    let size = (body.len() + group::HEADER) as u64;
                     Meter::add(&self.meter.read, size);
                     self.pace.spend(size)?;
                 }
-                Step::End => break,
+                Step::End => return self.copy_records(gathered.records()),
                 Step::Broken(damage) => return Err(self.refuse(input, place.offset, damage)),
             }
         }
-        Ok(())
     }
 
     /// Tells of an input that does not read back, so that the next merge leaves it out.
@@ -261,23 +260,63 @@ impl Work<'_> {
         io::Error::other(format!("{}: offset {offset}: {damage}", input.path.display()))
     }
 
-    fn copy_batch(&mut self, batch: &[Record<'_>], second: u64) -> io::Result<()> {
-        if batch.is_empty() {
-            return Ok(());
+    /// Has records judged, and writes those that count; each comes with the second of its group.
+    fn copy_records<'r>(&mut self, records: impl Iterator<Item = (Raw<'r>, u64)> + Clone) -> io::Result<()> {
+        let mut rest = records;
+        loop {
+            let (met, mut batch) = (rest.clone(), Batch::default());
+            for (raw, _) in rest.by_ref().take(BATCH) {
+                batch.push(&raw.record.header, raw.record.key);
+            }
+            if batch.len() == 0 {
+                return Ok(());
+            }
+            for ((raw, second), fate) in met.zip(self.judge.fates(batch)?) {
+                let held_until = match fate {
+                    Fate::Drop => {
+                        Meter::add(&self.meter.dropped, 1);
+                        continue;
+                    }
+                    Fate::Copy => None,
+                    Fate::Hold { until } => Some(until),
+                };
+                self.writer.copy(&raw, second, held_until, self.pace)?;
+            }
         }
-        let candidates = batch.iter().map(|record| Candidate::of(&record.header, record.key)).collect();
-        for (record, fate) in batch.iter().zip(self.judge.fates(candidates)?) {
-            let held_until = match fate {
-                Fate::Drop => {
-                    Meter::add(&self.meter.dropped, 1);
-                    continue;
-                }
-                Fate::Copy => None,
-                Fate::Hold { until } => Some(until),
-            };
-            self.writer.copy(record, second, held_until, self.pace)?;
-        }
-        Ok(())
+    }
+}
+
+/// Bodies of small groups, which are judged together: each question costs the engine a turn.
+#[derive(Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    /// Where each group ends, and its second.
+    groups: Vec<(usize, u64)>,
+}
+
+impl Gathered {
+    fn has_room_for(&self, body: &[u8]) -> bool {
+        self.bytes.len() + body.len() <= BATCH_BYTES
+    }
+
+    fn add(&mut self, body: &[u8], second: u64) {
+        self.bytes.extend_from_slice(body);
+        self.groups.push((self.bytes.len(), second));
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.groups.clear();
+    }
+
+    fn records(&self) -> impl Iterator<Item = (Raw<'_>, u64)> + Clone {
+        let mut begin = 0;
+        let groups = self.groups.iter().map(move |(end, second)| {
+            let body = &self.bytes[begin..*end];
+            begin = *end;
+            (body, *second)
+        });
+        groups.flat_map(|(body, second)| scan::records(body).map(move |record| (record, second)))
     }
 }
 
@@ -290,24 +329,19 @@ fn repoint(home: &Home, line: &Line, id: u64) -> io::Result<()> {
     let mut reader =
         HintReader::open(&*home.fs, &home.dir, home.store, id, length).map_err(|error| unusable(&error))?;
     while let Some(block) = reader.next_block().map_err(|error| unusable(&error))? {
-        let mut copies = Vec::new();
+        let (mut copies, mut offsets) = (Batch::default(), Vec::new());
         for entry in hint::entries(block).map_err(|error| unusable(&error))? {
             let HintEntry { header, offset, key } = entry.map_err(|error| unusable(&error))?;
             if header.kind != Kind::Tombstone {
-                copies.push(Copied {
-                    kind: header.kind,
-                    namespace: header.namespace,
-                    key: key.into(),
-                    sequence: header.sequence,
-                    page: header.page(),
-                    offset,
-                });
+                copies.push(&header, key);
+                offsets.push(offset);
             }
             if copies.len() >= BATCH {
-                line.tell(Question::Repoint(id, std::mem::take(&mut copies)))?;
+                let (copies, offsets) = (std::mem::take(&mut copies), std::mem::take(&mut offsets));
+                line.tell(Question::Repoint(id, copies, offsets))?;
             }
         }
-        line.tell(Question::Repoint(id, copies))?;
+        line.tell(Question::Repoint(id, copies, offsets))?;
     }
     Ok(())
 }

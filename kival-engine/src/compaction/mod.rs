@@ -35,10 +35,11 @@ pub use settings::{BadWindow, CompactionPolicy, Window};
 use crate::clock::Timer;
 use crate::engine::Engine;
 use crate::engine::options::Options;
-use crate::format::record::{Header, Kind};
+use crate::format::record::Header;
 use crate::log::Home;
 use crate::log::segments::Segment;
 use crate::log::sync::{SyncWaiter, Waker};
+use crate::priority;
 use merge::{Input, Task};
 use output::Output;
 use pace::Pace;
@@ -50,26 +51,30 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A record that a merge has met.
-#[derive(Debug)]
-pub(crate) struct Candidate {
-    pub(crate) kind: Kind,
-    pub(crate) namespace: u32,
-    pub(crate) key: Box<[u8]>,
-    pub(crate) sequence: u64,
-    /// The page, of a page record.
-    pub(crate) page: u32,
+/// Records that a merge has met, in its order: of each the header and the key.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    headers: Vec<Header>,
+    keys: Vec<u8>,
 }
 
-impl Candidate {
-    fn of(header: &Header, key: &[u8]) -> Candidate {
-        Candidate {
-            kind: header.kind,
-            namespace: header.namespace,
-            key: key.into(),
-            sequence: header.sequence,
-            page: header.page(),
-        }
+impl Batch {
+    fn push(&mut self, header: &Header, key: &[u8]) {
+        self.headers.push(*header);
+        self.keys.extend_from_slice(key);
+    }
+
+    fn len(&self) -> usize {
+        self.headers.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Header, &[u8])> {
+        let mut keys = &*self.keys;
+        self.headers.iter().map(move |header| {
+            let (key, rest) = keys.split_at(header.key_size as usize);
+            keys = rest;
+            (header, key)
+        })
     }
 }
 
@@ -84,27 +89,16 @@ pub(crate) enum Verdict {
     Tombstone,
 }
 
-/// A copy: the record of this key and sequence stands at `place` now.
-#[derive(Debug)]
-pub(crate) struct Copied {
-    pub(crate) kind: Kind,
-    pub(crate) namespace: u32,
-    pub(crate) key: Box<[u8]>,
-    pub(crate) sequence: u64,
-    pub(crate) page: u32,
-    pub(crate) offset: u64,
-}
-
 /// What a merge asks of the engine task.
 pub(crate) enum Question {
     /// Are these records live?
-    Judge(Vec<Candidate>, SyncSender<Vec<Verdict>>),
+    Judge(Batch, SyncSender<Vec<Verdict>>),
     /// Sync the log through everything so far; the waiter tells when.
     SyncLog(SyncSender<(SyncWaiter, u64)>),
     /// The manifest names this output now.
     Adopt(Box<Output>),
-    /// Records of this output.
-    Repoint(u64, Vec<Copied>),
+    /// Records of this output, and the offsets at which they stand in it.
+    Repoint(u64, Batch, Vec<u64>),
     /// Everything is handed over: forget the inputs. The sender is answered when that is done.
     Release(Vec<u64>, SyncSender<()>),
     /// This input does not read back: no merge can take it.
@@ -244,7 +238,10 @@ impl Compactor {
         let line =
             merge::Line { questions: sender, waker: self.waker.clone(), stop: stop.clone(), go: start };
         let (home, task) = (self.home.clone(), Task { inputs, target, cut, meter: meter.clone(), pace });
-        let work = move || merge::run(&home, &line, task);
+        let work = move || {
+            priority::step_back();
+            merge::run(&home, &line, task);
+        };
         let thread = std::thread::Builder::new().name("kival-compact".into()).spawn(work)?;
         self.running = Some(Running { deferred: None, questions, go, stop, thread: Some(thread) });
         let began = self.timer.now();

@@ -6,11 +6,12 @@ use super::progress::Meter;
 use crate::format::group::{self, GroupHeader, Position};
 use crate::format::hint::HintEntry;
 use crate::format::manifest::Sealed;
-use crate::format::record::{self, Record};
+use crate::format::record;
 use crate::format::segment::{SegmentHeader, file_name, hint_name};
 use crate::fs::{File, write_all_at};
 use crate::log::Home;
 use crate::log::hint_file::HintWriter;
+use crate::log::scan::Raw;
 use crate::log::segments::{Held, Tally};
 use std::io;
 use std::sync::Arc;
@@ -98,7 +99,7 @@ impl<'a> Writer<'a> {
     /// back until everything up to a sequence is old enough.
     pub(super) fn copy(
         &mut self,
-        record: &Record<'_>,
+        raw: &Raw<'_>,
         second: u64,
         held_until: Option<u64>,
         pace: &mut Pace,
@@ -115,9 +116,9 @@ impl<'a> Writer<'a> {
             output.second = second;
         }
         let at = output.group.len();
-        record::encode(&mut output.group, &record.header, record.key, record.value);
-        let crc = record::crc_of(&output.group[at..]).expect("a record was just written there");
-        output.crcs.extend_from_slice(crc);
+        let Raw { bytes, record } = raw;
+        output.group.extend_from_slice(bytes);
+        output.crcs.extend_from_slice(record::crc_of(bytes).expect("a record begins with its CRC"));
         output.records += 1;
         output.lowest = output.lowest.min(record.header.sequence);
         let offset = output.end + at as u64;

@@ -34,6 +34,18 @@ pub struct ReadBack {
     pub(super) sums: Option<(u64, Arc<[u32]>)>,
 }
 
+impl ReadBack {
+    /// Whether it holds all that an earlier one holds.
+    pub fn replaces(&self, earlier: &ReadBack) -> bool {
+        match (&self.what, &earlier.what) {
+            (What::Part(new), What::Part(old)) => {
+                new.base == old.base && new.part.start <= old.part.start && old.part.end <= new.part.end
+            }
+            (new, old) => new == old,
+        }
+    }
+}
+
 /// What was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum What {
@@ -43,13 +55,11 @@ pub(super) enum What {
     Part(PartRead),
 }
 
-/// Which state of which part of a value was read.
+/// Which state of which part of a value was read. What was not yet appended then has the sequence `u64::MAX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartRead {
     /// The sequence of the value's record.
     pub(super) base: u64,
-    /// The highest sequence of its pages.
-    pub(super) newest: u64,
     pub(super) part: Range<usize>,
     /// The pages in it, rising, with the sequences of their records; the others are those of the value's record.
     pub(super) pages: Vec<(u32, u64)>,
@@ -79,10 +89,10 @@ pub(super) struct PartPlan {
     pub(super) sums: Option<Arc<[u32]>>,
     /// The pages that are not to be read from the base, rising.
     pub(super) pages: Vec<(u32, PageSource)>,
-    /// Those among them that lie over it, with the sequences of their records.
+    /// Those among them that lie over it, with the sequences by which they may be found later.
     pub(super) over: Vec<(u32, u64)>,
-    /// The highest sequence of all pages of the value.
-    pub(super) newest: u64,
+    /// The sequence by which the base may be found later.
+    pub(super) known_base: u64,
 }
 
 /// Where a page's bytes are.
@@ -264,7 +274,7 @@ impl RecordAt {
 }
 
 /// Copies what lies in `part` of `bytes`, which begin at `at` of a value, to where it belongs in `out`.
-fn lay(bytes: &[u8], at: usize, part: &Range<usize>, out: &mut [u8]) {
+pub(super) fn lay(bytes: &[u8], at: usize, part: &Range<usize>, out: &mut [u8]) {
     let (from, to) = (at.max(part.start), (at + bytes.len()).min(part.end));
     if from < to {
         out[from - part.start..to - part.start].copy_from_slice(&bytes[from - at..to - at]);
@@ -274,8 +284,7 @@ fn lay(bytes: &[u8], at: usize, part: &Range<usize>, out: &mut [u8]) {
 impl PartPlan {
     /// What it reads.
     pub(super) fn what(&self) -> What {
-        let (base, newest) = (self.base.sequence, self.newest);
-        What::Part(PartRead { base, newest, part: self.part.clone(), pages: self.over.clone() })
+        What::Part(PartRead { base: self.known_base, part: self.part.clone(), pages: self.over.clone() })
     }
 
     /// The pages of the base that are wanted, in runs.

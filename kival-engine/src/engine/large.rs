@@ -199,7 +199,8 @@ impl Engine {
 
     /// The segment comes back when the manifest does not name it any more.
     fn discard_lent(&mut self, write: LargeWrite) {
-        self.keeper.ask(Job::Discard { id: write.segment.id, lent: true });
+        let Prepared { id, file, header_size, .. } = write.segment;
+        self.keeper.ask(Job::Discard { id, file, header_size, lent: true });
     }
 
     /// Asks once more for what failed.
@@ -242,7 +243,8 @@ impl Engine {
         self.active.unsynced = unsynced;
         if is_empty {
             let segment = self.segments.remove(left);
-            self.keeper.ask(Job::Discard { id: segment.id, lent: false });
+            let (id, file, header_size) = (segment.id, segment.file, segment.bytes);
+            self.keeper.ask(Job::Discard { id, file, header_size, lent: false });
         } else {
             self.sealing.push_back(left);
         }

@@ -32,7 +32,6 @@ impl Engine {
         self.notice_failed_sync();
         self.deletes.settle(self.syncer.durable_sequence());
         self.sync_by_the_clock();
-        self.tend_reserve();
         if self.active.end > self.active.header_size {
             self.roll_if_full();
         }
@@ -41,6 +40,8 @@ impl Engine {
         self.advance_backup();
         self.answer_merge();
         self.consider_compaction();
+        // Last: while it is filled no merge begins on a full disk.
+        self.tend_reserve();
     }
 
     /// Under [`SyncPolicy::EverySecond`] asks for a sync before the second since the last one was asked for is over.

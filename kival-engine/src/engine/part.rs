@@ -5,18 +5,23 @@
 //! pages ([`Sums`]). A change of a part stages page records that lie over the value's own
 //! ([`crate::keydir::Pages`]), until that pays no more.
 
-use super::cold::{ColdRead, PageSource, PartPlan, PartRead, Plan, ReadBack, RecordAt, What};
+use super::cold::{ColdRead, PageSource, PartPlan, PartRead, Plan, ReadBack, RecordAt, What, lay};
 use super::{Engine, Fetched};
 use crate::error::{ReadError, WriteError};
+use crate::format::MAX_BLOB;
 use crate::format::record::{PAGE, PAGE_HEAD};
 use crate::keydir::{Entry, Page, Pages, Place};
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Parts up to this size are read where the writer is, if they are in memory.
 const IN_PLACE: usize = 256 << 10;
+/// Pages that may have changed since a part was read for it still to be of use.
+const MOST_STALE: usize = 1 << 10;
+/// Time after which a value that was to be written anew, and was not, is up for it again, in milliseconds.
+const RENEWAL_MS: u64 = 1000;
 /// Bytes of checksums that are kept: those of 8 GiB of values.
 const SUMS: usize = 8 << 20;
 
@@ -52,17 +57,15 @@ impl Sums {
 pub(super) struct Parts {
     pub(super) sums: Sums,
     pinned: Vec<(PartRead, Bytes)>,
+    /// The value that is being written anew, by the sequence of its record, and until when no other one is.
+    renewal: Option<(u64, u64)>,
 }
 
 impl Parts {
-    /// A part of the value in the record `base`, with pages up to `newest`, if it is held.
-    fn pinned(&self, base: u64, newest: u64, wanted: &Range<usize>) -> Option<Bytes> {
-        let found = self.pinned.iter().find(|(read, _)| {
-            (read.base, read.newest) == (base, newest)
-                && read.part.start <= wanted.start
-                && wanted.end <= read.part.end
-        });
-        found.map(|(read, bytes)| bytes.slice(wanted.start - read.part.start..wanted.end - read.part.start))
+    /// A read that holds all of a part of the value in the record `base`.
+    fn covering(&self, base: u64, wanted: &Range<usize>) -> Option<&(PartRead, Bytes)> {
+        let covers = |part: &Range<usize>| part.start <= wanted.start && wanted.end <= part.end;
+        self.pinned.iter().find(|(read, _)| read.base == base && covers(&read.part))
     }
 
     /// A page, if it is held: that of the record `over`, or that of the record `base` itself. Others of the value may
@@ -100,20 +103,18 @@ impl Engine {
         if part.is_empty() {
             return Ok(Fetched::Value(Bytes::new()));
         }
-        let pages = self.databases.spaces[db as usize].pages_of(entry);
-        let newest = pages.map(Pages::newest);
-        if newest.is_none() {
-            let value = match self.cache.get(entry.sequence) {
-                Some(value) => Fetched::Value(value),
-                None if entry.value_size as usize <= IN_PLACE => self.fetch_record(db, key, entry)?,
-                None => return self.fetch_pages(db, key, entry, part, 0),
-            };
-            return Ok(match value {
-                Fetched::Value(value) => Fetched::Value(value.slice(part)),
-                Fetched::Cold(_) => return self.fetch_pages(db, key, entry, part, 0),
-            });
+        if self.databases.spaces[db as usize].pages_of(entry).is_some() {
+            return self.fetch_pages(db, key, entry, part);
         }
-        self.fetch_pages(db, key, entry, part, newest.unwrap_or_default())
+        let value = match self.cache.get(entry.sequence) {
+            Some(value) => Fetched::Value(value),
+            None if entry.value_size as usize <= IN_PLACE => self.fetch_record(db, key, entry)?,
+            None => return self.fetch_pages(db, key, entry, part),
+        };
+        match value {
+            Fetched::Value(value) => Ok(Fetched::Value(value.slice(part))),
+            Fetched::Cold(_) => self.fetch_pages(db, key, entry, part),
+        }
     }
 
     /// As [`Self::fetch_part`], from the pages of the value and those of its record.
@@ -123,14 +124,13 @@ impl Engine {
         key: &[u8],
         entry: &Entry,
         part: Range<usize>,
-        newest: u64,
     ) -> Result<Fetched, ReadError> {
-        if let Some(bytes) = self.parts.pinned(entry.sequence, newest, &part) {
+        if let Some(bytes) = self.held_part(db, key, entry, &part)? {
             return Ok(Fetched::Value(bytes));
         }
         let whole_pages = page_span(part.start, part.len(), entry.value_size as usize);
         let within = part.start - whole_pages.start..part.end - whole_pages.start;
-        let plan = self.plan(db, key, entry, whole_pages, newest);
+        let plan = self.plan(db, key, entry, whole_pages);
         if plan.part.len() > IN_PLACE {
             return Ok(Fetched::Cold(ColdRead(Plan::Part(plan))));
         }
@@ -139,7 +139,42 @@ impl Engine {
         Ok(read.map_or_else(cold, |bytes| Fetched::Value(bytes.slice(within))))
     }
 
-    fn plan(&mut self, db: u32, key: &[u8], entry: &Entry, part: Range<usize>, newest: u64) -> PartPlan {
+    /// A part of which an earlier state is held, brought up to date with the pages that have changed since: those
+    /// are in memory nearly always, so that a value that is changed all the time can be read all the same.
+    fn held_part(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        entry: &Entry,
+        part: &Range<usize>,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let Some((read, bytes)) = self.parts.covering(entry.sequence, part) else { return Ok(None) };
+        let bytes = bytes.slice(part.start - read.part.start..part.end - read.part.start);
+        let numbers = (part.start / PAGE) as u32..part.end.div_ceil(PAGE) as u32;
+        let pages = self.databases.spaces[db as usize].pages_of(entry);
+        let now = pages.into_iter().flat_map(|pages| pages.range(numbers.clone()));
+        let now: Vec<(u32, u64)> = now.map(|(number, page)| (number, page.sequence)).collect();
+        let then = read.pages.iter().filter(|(number, _)| numbers.contains(number)).copied();
+        let stale = differing(then.collect(), now);
+        if stale.is_empty() {
+            return Ok(Some(bytes));
+        }
+        if stale.len() > MOST_STALE {
+            return Ok(None);
+        }
+        let mut fresh = bytes.to_vec();
+        for number in stale {
+            let at = number as usize * PAGE;
+            let page = at..(at + PAGE).min(entry.value_size as usize);
+            let plan = self.plan(db, key, entry, page);
+            let read = plan.read(|file, buffer, offset| file.read_at_cached(buffer, offset))?;
+            let Some(content) = read else { return Ok(None) };
+            lay(&content, at, part, &mut fresh);
+        }
+        Ok(Some(fresh.into()))
+    }
+
+    fn plan(&mut self, db: u32, key: &[u8], entry: &Entry, part: Range<usize>) -> PartPlan {
         let space = &self.databases.spaces[db as usize];
         let (namespace, base_size) = (space.namespace, space.base_size(entry));
         let numbers = (part.start / PAGE) as u32..part.end.div_ceil(PAGE) as u32;
@@ -168,7 +203,8 @@ impl Engine {
             let record = || PageSource::Record(at(self, page.place, page.sequence, PAGE_HEAD + size));
             pages.push((*number, bytes.map_or_else(record, PageSource::Bytes)));
         }
-        let over: Vec<(u32, u64)> = over.iter().map(|(number, page)| (*number, page.sequence)).collect();
+        let over = over.iter().map(|(number, page)| (*number, self.known_for_ever(page.sequence)));
+        let over: Vec<(u32, u64)> = over.collect();
         if base_bytes.is_none() && !self.parts.pinned.is_empty() {
             let of_base = numbers.filter(|number| over.binary_search_by_key(number, |(n, _)| *n).is_err());
             let held = |number| Some((number, self.parts.pinned_page(base.sequence, number, None)?));
@@ -176,7 +212,21 @@ impl Engine {
             pages.sort_by_key(|(number, _)| *number);
         }
         let sums = self.parts.sums.get(entry.sequence);
-        PartPlan { part, base, base_bytes, sums, pages, over, newest }
+        PartPlan {
+            part,
+            known_base: self.known_for_ever(entry.sequence),
+            base,
+            base_bytes,
+            sums,
+            pages,
+            over,
+        }
+    }
+
+    /// The number by which what stands in a record may be found later. One that is staged may be taken back, and its
+    /// number then names another record: it gets a number that none has.
+    fn known_for_ever(&self, sequence: u64) -> u64 {
+        if sequence > self.last_logged { u64::MAX } else { sequence }
     }
 
     /// A part of the value of a record, if it was staged in this turn.
@@ -195,16 +245,30 @@ impl Engine {
 
     /// Whether a change of `len` bytes at `offset` of a value, absent or with this entry, is to be made by
     /// [`Self::put_pages`], and not by a [`Self::put`] of all of it.
-    pub fn is_by_page(&self, db: u32, entry: Option<&Entry>, offset: usize, len: usize) -> bool {
+    pub fn is_by_page(&mut self, db: u32, entry: Option<&Entry>, offset: usize, len: usize) -> bool {
         let value_size = entry.map_or(0, |entry| entry.value_size as usize);
         let (span, size) = (page_span(offset, len, usize::MAX), value_size.max(offset + len));
         if (size as u64) < self.options.paged_from || span.len() > size / 2 {
             return false;
         }
-        let pages = entry.and_then(|entry| self.databases.spaces[db as usize].pages_of(entry));
+        let Some(entry) = entry else { return true };
         // A third of what stands in the log for this value is dead, and all of it would take little more.
         let pays = |pages: &Pages| pages.covered() * 3 <= pages.stored() || pages.stored() * 2 < size as u64;
-        pages.is_none_or(pays)
+        let pays = self.databases.spaces[db as usize].pages_of(entry).is_none_or(pays);
+        pays || !self.may_renew(entry)
+    }
+
+    /// Whether the caller is to write a value anew: one alone at a time, since it reads all of it for that.
+    fn may_renew(&mut self, entry: &Entry) -> bool {
+        if self.parts.covering(entry.sequence, &(0..entry.value_size as usize)).is_some() {
+            return true;
+        }
+        let is_taken =
+            self.parts.renewal.is_some_and(|(base, until)| base == entry.sequence && self.now_ms < until);
+        if !is_taken {
+            self.parts.renewal = Some((entry.sequence, self.now_ms + RENEWAL_MS));
+        }
+        !is_taken
     }
 
     /// The bytes of whole pages around a change of `len` bytes at `offset`, as far as the value will reach.
@@ -226,6 +290,9 @@ impl Engine {
         bytes: &[u8],
     ) -> Result<u64, WriteError> {
         debug_assert!(offset.is_multiple_of(PAGE));
+        if (offset + bytes.len()) as u64 > MAX_BLOB {
+            return Err(WriteError::TooLarge);
+        }
         self.check_map()?;
         let mut last = entry.sequence;
         for (number, page) in ((offset / PAGE) as u32..).zip(bytes.chunks(PAGE)) {
@@ -249,6 +316,12 @@ impl Engine {
             What::Part(part) => self.parts.pinned.push((part, read.value)),
         }
     }
+}
+
+/// The pages, rising, that are in one list alone, or in both with different sequences.
+fn differing(then: Vec<(u32, u64)>, now: Vec<(u32, u64)>) -> BTreeSet<u32> {
+    let (then, now): (BTreeSet<_>, BTreeSet<_>) = (then.into_iter().collect(), now.into_iter().collect());
+    then.symmetric_difference(&now).map(|(number, _)| *number).collect()
 }
 
 /// The bytes of whole pages around `len` bytes at `offset` of a value of `size` bytes.

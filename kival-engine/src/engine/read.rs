@@ -118,9 +118,8 @@ impl Engine {
     /// # Errors
     /// [`ReadError`] if the record cannot be read or is not what was written.
     pub fn fetch(&mut self, db: u32, key: &[u8], entry: &Entry) -> Result<Fetched, ReadError> {
-        if let Some(pages) = self.databases.spaces[db as usize].pages_of(entry) {
-            let newest = pages.newest();
-            return self.fetch_pages(db, key, entry, 0..entry.value_size as usize, newest);
+        if self.databases.spaces[db as usize].pages_of(entry).is_some() {
+            return self.fetch_pages(db, key, entry, 0..entry.value_size as usize);
         }
         match self.cache.get(entry.sequence) {
             Some(value) => Ok(Fetched::Value(value)),

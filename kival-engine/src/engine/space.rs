@@ -9,6 +9,7 @@
 use super::{Active, Engine, Prepare};
 use crate::compaction::policy;
 use crate::error::WriteError;
+use crate::fs::File;
 use crate::log::keeper::Job;
 use crate::log::reserve::ReserveFile;
 use crate::log::segments::Segments;
@@ -185,7 +186,7 @@ impl Engine {
         }
         if !self.space.low {
             let step = STEP.min(self.options.segment_size / 4).max(1);
-            let reserved = self.active.reserve_to(&self.segments, end, step);
+            let reserved = self.reserve_to(end, step);
             if !small {
                 // A value that is larger than what is left says nothing of the others.
                 self.space.refused = !reserved && end - self.active.end <= step;
@@ -195,6 +196,13 @@ impl Engine {
             }
         }
         if small && self.make_room_from_reserve(end) { Ok(()) } else { Err(WriteError::NoSpace) }
+    }
+
+    /// As [`Active::reserve_to`].
+    fn reserve_to(&mut self, end: u64, step: u64) -> bool {
+        // A large value of this turn stands behind the log's end already.
+        let may_cut = self.stage.large.is_none();
+        self.active.reserve_to(&self.segments, end, step, may_cut)
     }
 
     /// Reserves space up to `end`, giving back steps of the reserve until there is some.
@@ -208,7 +216,7 @@ impl Engine {
         if self.space.used + (end - before) > half {
             return false;
         }
-        while !self.active.reserve_to(&self.segments, end, record_step) {
+        while !self.reserve_to(end, record_step) {
             let left = self.space.held.saturating_sub(step).max(floor);
             if left >= self.space.held || !self.space.cut_to(left) {
                 return false;
@@ -216,7 +224,7 @@ impl Engine {
             self.space.become_low();
         }
         if self.space.low {
-            self.space.used += self.active.reserved - before;
+            self.space.used += self.active.reserved.saturating_sub(before);
         }
         true
     }
@@ -289,25 +297,46 @@ impl Engine {
 
 impl Active {
     /// Reserves disk space up to `end`, if it can be, up to a multiple of `step`; `false` if there is none.
-    fn reserve_to(&mut self, segments: &Segments, end: u64, step: u64) -> bool {
+    /// `may_cut` tells that nothing stands behind the log's end.
+    fn reserve_to(&mut self, segments: &Segments, end: u64, step: u64, may_cut: bool) -> bool {
         if end <= self.reserved || !self.can_reserve {
             return true;
         }
-        let file = &segments.get(self.slot).file;
-        let reserve = |target| file.reserve(self.end, target - self.end).map(|()| target);
+        let file = segments.get(self.slot).file.clone();
         // Near the end of the disk a whole step may not fit where the record itself does.
-        match reserve(end.next_multiple_of(step)).or_else(|_| reserve(end)) {
-            Ok(reserved) => self.reserved = reserved,
-            Err(error) if is_no_space(&error) => {
-                self.watch_largest(&error, end);
-                return false;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the file system cannot reserve space; a full disk shows at the append");
-                self.can_reserve = false;
+        for target in [end.next_multiple_of(step), end] {
+            match file.reserve(self.end, target - self.end) {
+                Ok(()) => {
+                    self.reserved = target;
+                    return true;
+                }
+                Err(error) if is_no_space(&error) => {
+                    self.watch_largest(&error, end);
+                    if may_cut {
+                        self.give_back(&*file);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the file system cannot reserve space; a full disk shows at the append");
+                    self.can_reserve = false;
+                    return true;
+                }
             }
         }
-        true
+        false
+    }
+
+    /// Gives back what a reservation that failed may have found before it found no more: some file systems keep that.
+    fn give_back(&mut self, file: &dyn File) {
+        if file.truncate(self.end).is_err() {
+            return;
+        }
+        let before = std::mem::replace(&mut self.reserved, self.end);
+        self.runway = self.end;
+        // If somebody else has been quicker, the append of this turn fails, and the turn is taken back.
+        if before > self.end && file.reserve(self.end, before - self.end).is_ok() {
+            self.reserved = before;
+        }
     }
 
     /// Where a file may not grow, the next one may: unless it is the record that is too large for any.

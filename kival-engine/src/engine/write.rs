@@ -363,8 +363,9 @@ impl Engine {
             stage.bytes.resize(group::HEADER, 0);
             stage.first_sequence = sequence;
         }
-        let begin = stage.bytes.len();
-        record::encode(&mut stage.bytes, &draft.header(sequence), draft.key, draft.value);
+        let (begin, header) = (stage.bytes.len(), draft.header(sequence));
+        debug_assert!(Header::decode(&header.encode()).is_ok(), "what is written must be read again");
+        record::encode(&mut stage.bytes, &header, draft.key, draft.value);
         let crc = record::crc_of(&stage.bytes[begin..]).expect("a record was just written there");
         stage.crcs.extend_from_slice(crc);
         stage.records += 1;

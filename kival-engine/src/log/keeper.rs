@@ -39,7 +39,7 @@ pub(crate) enum Job {
     /// Create the next segment and name it in the manifest.
     Prepare,
     /// Take an open segment without a group out of the manifest, and away; one that was lent for a large value?
-    Discard { id: u64, lent: bool },
+    Discard { id: u64, file: Arc<dyn File>, header_size: u64, lent: bool },
     /// Wait until a full segment is synced, write its hint, mark it sealed.
     Seal { id: u64, file: Arc<dyn File>, header_size: u64, length: u64, durable: (SyncWaiter, u64) },
     /// Write the hint of a sealed segment that has none of use.
@@ -180,7 +180,9 @@ fn do_job(home: &Home, job: &Job) -> io::Result<News> {
             }
             named.map(|()| News::Prepared(prepared))
         }
-        Job::Discard { id, lent } => {
+        Job::Discard { id, file, header_size, lent } => {
+            // On a full disk the manifest may want the very room that this file takes.
+            let _ = file.truncate(*header_size);
             home.manifest.update(|manifest| manifest.segments.retain(|entry| entry.id != *id))?;
             // What stays is removed at the next open.
             let _ = home.fs.remove(&home.dir.join(file_name(*id)));

@@ -100,17 +100,11 @@ pub(crate) struct Group<'a> {
 impl<'a> Group<'a> {
     /// The records with their offsets in the segment.
     pub(crate) fn records(&self) -> impl Iterator<Item = (u64, Record<'a>)> + use<'a> {
-        let mut rest = self.body;
         let mut offset = self.header.at.offset + group::HEADER as u64;
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let record = record::decode(rest).expect("the scanner has checked every record");
+        records(self.body).map(move |Raw { bytes, record }| {
             let here = offset;
-            rest = &rest[record.header.record_size() as usize..];
-            offset += record.header.record_size();
-            Some((here, record))
+            offset += bytes.len() as u64;
+            (here, record)
         })
     }
 
@@ -118,6 +112,26 @@ impl<'a> Group<'a> {
     pub(crate) fn body(&self) -> &'a [u8] {
         self.body
     }
+}
+
+/// A record, and the bytes that it is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Raw<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) record: Record<'a>,
+}
+
+/// The records in the body of a whole group.
+pub(crate) fn records(mut body: &[u8]) -> impl Iterator<Item = Raw<'_>> + Clone {
+    std::iter::from_fn(move || {
+        if body.is_empty() {
+            return None;
+        }
+        let record = record::decode_checked(body).expect("the scanner has checked every record");
+        let (bytes, rest) = body.split_at(record.header.record_size() as usize);
+        body = rest;
+        Some(Raw { bytes, record })
+    })
 }
 
 impl Scanner {

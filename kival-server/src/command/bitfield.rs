@@ -248,8 +248,7 @@ fn bitfield(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (entry, len) = (ctx.peek(key)?, (last_bit / 8 + 1) as usize);
     // The value is lengthened even if every operation fails.
     let grown = entry.is_none_or(|entry| (entry.value_size as usize) < len);
-    let (replies, changed) = if ctx.store.engine_ref().is_by_page(ctx.session.db, entry.as_ref(), len - 1, 1)
-    {
+    let (replies, changed) = if ctx.store.engine().is_by_page(ctx.session.db, entry.as_ref(), len - 1, 1) {
         run_by_page(ctx, key, &operations, grown.then_some((entry, len)))?
     } else {
         run_on_whole(ctx, key, entry, &operations, len)?

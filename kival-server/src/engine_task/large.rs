@@ -97,7 +97,7 @@ impl EngineTask {
             return self.release_large();
         }
         self.unpark(client);
-        self.resume(client);
+        self.resume_with_values(client);
     }
 
     fn unpark(&mut self, client: ClientKey) {
@@ -116,6 +116,10 @@ impl EngineTask {
 
     /// A client whose turn it may be has gone.
     pub(super) fn forget_large(&mut self, client: ClientKey) {
+        let (kept, gone) =
+            std::mem::take(&mut self.larges.queue).into_iter().partition(|w| w.client != client);
+        self.larges.queue = kept;
+        self.larges.spent.extend(VecDeque::<Wanted>::into_iter(gone).map(|wanted| wanted.value));
         if self.holds_large(client) && !self.larges.writing {
             self.release_large();
         }

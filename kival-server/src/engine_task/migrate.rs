@@ -168,7 +168,7 @@ impl EngineTask {
     /// Keys were sent: those that have arrived are deleted, unless a pause holds that back.
     pub(super) fn migrated(&mut self, client: ClientKey, migration: Box<Migration>, sent: Sent) {
         self.migrations.under_way -= 1;
-        if self.server.pause.is_some() && !migration.copy {
+        if self.server.pause.is_some() && self.draining.is_none() && !migration.copy {
             self.migrations.held.push((client, migration, sent));
         } else {
             self.settle(client, &migration, sent);

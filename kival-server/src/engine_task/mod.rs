@@ -400,6 +400,8 @@ impl EngineTask {
     fn begin_drain(&mut self) {
         tracing::info!("shutting down: answering what is in flight");
         self.shared.stop_accepting();
+        // The pause does not outlast the server, and what has arrived elsewhere is not to be on both.
+        self.settle_held_migrations();
         let patience = self.server.config.shutdown_timeout;
         self.draining = Some(Instant::now() + patience);
         self.store.engine().request_sync();

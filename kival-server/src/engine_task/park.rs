@@ -79,6 +79,8 @@ pub fn add_cold_reads(
             reads.push(read);
         }
     }
+    // Keys found expired on the way are gone, whatever becomes of the commands that come next.
+    store.tell_expired();
 }
 
 /// Reads values; for a thread that may wait. The first is the one that the command has met; if another

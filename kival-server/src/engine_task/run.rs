@@ -150,7 +150,10 @@ impl EngineTask {
     }
 
     /// Lets go what was kept for a command that does not run again.
-    fn command_over(&mut self, client: ClientKey, session: &Session, args: Args<'_>) {
+    fn command_over(&mut self, client: ClientKey, session: &mut Session, args: Args<'_>) {
+        if !session.read.is_empty() {
+            session.read.clear();
+        }
         if self.holds_large(client) {
             self.release_large();
         }

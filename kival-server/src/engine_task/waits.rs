@@ -13,21 +13,25 @@ impl EngineTask {
         }
         let Some(session) = self.clients.get_mut(client.slot) else { return };
         session.parked = None;
-        let mut read = std::mem::take(&mut session.read);
-        match result {
-            Ok(values) => read.extend(values),
+        let values = match result {
+            Ok(values) => values,
             Err(error) => return self.answer_unreadable(client, &error),
+        };
+        // A command that changes values in part meets what it needs one by one: each run has all that was read before,
+        // until it is over.
+        for value in values {
+            session.read.retain(|earlier| !value.replaces(earlier));
+            session.read.push(value);
         }
-        // With its values pinned it runs now, before anything can drive them out.
-        read.iter().cloned().for_each(|value| self.store.engine().pin(value));
+        self.resume_with_values(client);
+    }
+
+    /// Goes on with a client at once: with what was read for its command pinned, before anything can drive that out.
+    pub(super) fn resume_with_values(&mut self, client: ClientKey) {
+        let Some(session) = self.clients.get_mut(client.slot) else { return };
+        session.read.iter().cloned().for_each(|value| self.store.engine().pin(value));
         self.resume(client);
         self.store.engine().unpin();
-        // A command that changes values in part meets what it needs one by one: each run has all that was read before.
-        if let Some(session) = self.clients.get_mut(client.slot)
-            && matches!(session.parked, Some(Parked::Reading))
-        {
-            session.read = read;
-        }
     }
 
     /// Answers a parked command whose value the disk does not give, and goes on behind it.
@@ -40,6 +44,7 @@ impl EngineTask {
             let before = session.standing();
             // If it was EXEC, its transaction ends with the error.
             session.transaction = None;
+            session.read.clear();
             self.unwatch(&mut session);
             let reply = Reply::Error(self.refuse_read(error));
             let replies = session.answer(&reply, &mut output);
