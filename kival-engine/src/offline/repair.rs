@@ -1,7 +1,7 @@
 //! A new store of all that is sound in a damaged one, and a report of what is lost.
 //!
-//! Nothing that was superseded comes back as if it were current: of a key whose newest record is known to
-//! be lost, since a sound hint names it, the older records are left out too. Tombstones and expiries that
+//! Nothing that was superseded comes back as if it were current: of a key of whose newest value a part is known
+//! to be lost, since a sound hint names it, all other records are left out too. Tombstones and expiries that
 //! are damaged are taken from such a hint, which holds all of them. Where no hint tells what was lost,
 //! older records stay, and the report says that any key may have an older value.
 
@@ -15,21 +15,21 @@ use crate::engine::databases::random_u64;
 use crate::format::MAX_SEQUENCE;
 use crate::format::group::Position;
 use crate::format::manifest::{Manifest, SegmentEntry};
-use crate::format::record::{Kind, Record};
+use crate::format::record::{Kind, PAGE_HEAD, Record};
 use crate::fs::{FileSystem, read_full_at};
 use crate::log::keeper::SEQUENCE_RESERVE;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A key whose newest record is lost. It is not in the repaired store.
+/// A key whose newest value is lost, or a page of it. It is not in the repaired store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostKey {
     /// Its namespace; below 65,536 most often the number of the database.
     pub namespace: u32,
     /// The key.
     pub key: Vec<u8>,
-    /// The sequence of the lost record.
+    /// The sequence of the lost record, the highest if there are several.
     pub sequence: u64,
 }
 
@@ -101,7 +101,7 @@ pub fn repair(
     let lost = losses.keys.iter().map(|((namespace, key), lost)| LostKey {
         namespace: *namespace,
         key: key.to_vec(),
-        sequence: lost.sequence,
+        sequence: lost.sequence(),
     });
     let mut repaired = Repaired {
         places,
@@ -125,13 +125,60 @@ pub fn repair(
     Ok(Some(repaired))
 }
 
-/// A record that is lost.
+/// What is lost of a key, and what is sound of it as far as that tells whether it counts.
+#[derive(Default)]
 struct Lost {
-    sequence: u64,
-    /// Segments, by index, that hold older records of the key.
-    older: BTreeSet<usize>,
-    /// A record that is as new or newer is sound: nothing is lost.
-    superseded: bool,
+    /// The highest sequence that is lost of each page by its number, and of whole values (`None`).
+    parts: BTreeMap<Option<u32>, u64>,
+    /// Segments, by index, that hold other records of the key.
+    others: BTreeSet<usize>,
+    /// The newest sound value or tombstone, and whether it is a value.
+    newest: Option<(u64, bool)>,
+    /// The newest sound record of each lost page: its sequence, and that of the value that it lies over.
+    pages: BTreeMap<u32, (u64, u64)>,
+}
+
+impl Lost {
+    fn add(&mut self, part: Option<u32>, sequence: u64) {
+        let highest = self.parts.entry(part).or_default();
+        *highest = sequence.max(*highest);
+    }
+
+    /// Meets a sound record of the key.
+    fn meet(&mut self, record: &Record<'_>) {
+        let (sequence, page) = (record.header.sequence, record.header.page());
+        match record.header.kind {
+            Kind::Value | Kind::Tombstone => {
+                self.newest = self.newest.max(Some((sequence, record.header.kind == Kind::Value)));
+            }
+            Kind::Page if self.parts.contains_key(&Some(page)) => {
+                let Some(over) = record.value.first_chunk::<PAGE_HEAD>() else { return };
+                let newest = self.pages.entry(page).or_default();
+                *newest = (*newest).max((sequence, u64::from_le_bytes(*over)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets what has been superseded by something that is sound; `false` if nothing is left.
+    fn retain_current(&mut self) -> bool {
+        let Lost { parts, newest, pages, .. } = self;
+        parts.retain(|part, lost| {
+            let value_is_later = newest.is_some_and(|(sequence, _)| sequence >= *lost);
+            // A page lies over the value of its time. If that is the newest that is sound, there was no other
+            // in between, and the lost page lay over it too. If not, a value is lost of which no hint tells.
+            let page_is_later = part
+                .and_then(|number| pages.get(&number))
+                .is_some_and(|(sequence, over)| sequence >= lost && *newest == Some((*over, true)));
+            !(value_is_later || page_is_later)
+        });
+        !parts.is_empty()
+    }
+
+    /// The highest sequence that is lost.
+    fn sequence(&self) -> u64 {
+        self.parts.values().copied().max().unwrap_or_default()
+    }
 }
 
 #[derive(Default)]
@@ -169,10 +216,9 @@ impl Losses {
                 Kind::Namespaces => self.map = self.map.max(Some(sequence)),
                 // What is lost of a value takes all of it along: its other parts alone are no value that it had.
                 Kind::Value | Kind::Page => {
-                    let lost = Lost { sequence, older: BTreeSet::new(), superseded: false };
-                    let key = (row.header.namespace, row.key.clone());
-                    let known = self.keys.entry(key).or_insert(lost);
-                    known.sequence = known.sequence.max(sequence);
+                    let part = (row.header.kind == Kind::Page).then(|| row.header.page());
+                    let lost = self.keys.entry((row.header.namespace, row.key.clone())).or_default();
+                    lost.add(part, sequence);
                 }
                 _ => {}
             }
@@ -218,33 +264,28 @@ impl Losses {
             })?;
             progress.advance(judged.length);
         }
-        self.keys.retain(|_, lost| !lost.superseded);
+        self.keys.retain(|_, lost| lost.retain_current());
         Ok(())
     }
 
     fn other(&mut self, index: usize, record: &Record<'_>) {
-        let sequence = record.header.sequence;
         if record.header.kind == Kind::Namespaces {
-            self.map = self.map.filter(|lost| *lost > sequence);
+            self.map = self.map.filter(|lost| *lost > record.header.sequence);
             return;
         }
         let key = (record.header.namespace, Box::from(record.key));
         if let Some(lost) = self.keys.get_mut(&key) {
-            if sequence < lost.sequence {
-                lost.older.insert(index);
-            }
-            let decides = matches!(record.header.kind, Kind::Value | Kind::Tombstone);
-            lost.superseded |= sequence >= lost.sequence && decides;
+            lost.others.insert(index);
+            lost.meet(record);
         }
     }
 
-    /// Whether this record would stand for a lost one.
+    /// Whether this record belongs to a lost key: it would stand for a lost one, or has nothing to stand on. No
+    /// value or tombstone of such a key is later than what is lost.
     fn hides(&self, record: &Record<'_>) -> bool {
-        if self.keys.is_empty() || record.header.kind == Kind::Namespaces {
-            return false;
-        }
-        let lost = self.keys.get(&(record.header.namespace, Box::from(record.key)));
-        lost.is_some_and(|lost| record.header.sequence < lost.sequence)
+        !self.keys.is_empty()
+            && record.header.kind != Kind::Namespaces
+            && self.keys.contains_key(&(record.header.namespace, Box::from(record.key)))
     }
 
     /// Whether an earlier state would lack something.
@@ -320,7 +361,7 @@ fn write(
     progress.begin("writing", found.segments.iter().map(|judged| judged.length).sum());
     let mut records = 0;
     for (index, judged) in found.segments.iter().enumerate() {
-        let hiding = losses.keys.values().any(|lost| lost.older.contains(&index));
+        let hiding = losses.keys.values().any(|lost| lost.others.contains(&index));
         let entry = if !judged.breaks.is_empty() || hiding {
             manifest.next_segment += 1;
             rewrite(build, found, judged, losses, manifest.next_segment - 1)?

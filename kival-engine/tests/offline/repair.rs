@@ -1,13 +1,18 @@
 //! What a repair keeps, what it lists as lost, and what never comes back.
 
 use crate::common::{
-    EIO, Fault, Faults, Store, copy, flip, groups, manifest, path, read, segment_path, write,
+    EIO, Fault, Faults, Store, copy, flip, groups, manifest, path, put_part, read, segment_path, write,
 };
-use crate::shared::{NEW, checked, closed, contents, drop_hints, ids, killed, opened, repaired};
+use crate::shared::{
+    Contents, NEW, Standing, checked, closed, contents, drop_hints, ids, killed, opened, repaired, standing,
+};
 use kival_engine::Engine;
-use kival_engine::fs::FileSystem;
-use kival_engine::offline::{Flaw, Target, ToolError, check, restore};
-use std::collections::BTreeSet;
+use kival_engine::format::record::{Kind, PAGE};
+use kival_engine::format::segment::hint_name;
+use kival_engine::fs::{FileSystem, MemoryFs};
+use kival_engine::offline::{Flaw, Repaired, Target, ToolError, check, restore};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -239,4 +244,217 @@ fn a_repair_that_lost_only_the_past_lets_nobody_restore_it() {
     let target = Target::Sequence(then);
     let back = restore(Arc::new(fs.clone()), Path::new(NEW), Path::new("/back"), target, &mut ());
     assert!(matches!(back, Err(ToolError::BelowFloor { .. })), "{back:?}");
+}
+
+const KEY: &[u8] = b"paged";
+
+/// What is done to [`KEY`], each in a segment of its own.
+#[derive(Clone, Copy)]
+enum Change {
+    Whole,
+    Page(usize),
+}
+use Change::{Page, Whole};
+
+/// A closed store of a small key and these changes; gives all records of the paged one, too.
+fn paged(changes: &[Change]) -> (Store, MemoryFs, Contents, Vec<Standing>) {
+    let (store, fs) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    engine.put(0, b"beside", b"it", 0).unwrap();
+    for (number, change) in (0u8..).zip(changes) {
+        match change {
+            Whole => drop(engine.put(0, KEY, &[number; 8 * PAGE], 0).unwrap()),
+            Page(page) => assert!(put_part(&mut engine, 0, KEY, page * PAGE + 7, &[number; 99]).unwrap()),
+        }
+        engine.close().unwrap();
+        engine = store.open().0;
+    }
+    let before = contents(&mut engine);
+    engine.close().unwrap();
+    let records: Vec<Standing> = standing(&fs).into_iter().filter(|found| found.key == KEY).collect();
+    assert_eq!(records.len(), changes.len());
+    (store, fs, before, records)
+}
+
+/// Damages a record in the last of its bytes.
+fn rot(fs: &MemoryFs, record: &Standing) {
+    flip(fs, &segment_path(record.segment), record.offset + record.header.record_size() - 1);
+}
+
+/// Repairs a store of these changes after some of them rotted; gives what is said, and what is there.
+fn repaired_after(changes: &[Change], rotten: &[usize]) -> (Repaired, Contents, Contents, Vec<Standing>) {
+    let (store, fs, before, records) = paged(changes);
+    rotten.iter().for_each(|&at| rot(&fs, &records[at]));
+    let found = repaired(&fs).expect("there is damage");
+    let after = opened(&store, &fs, NEW);
+    (found, before, after, records)
+}
+
+#[track_caller]
+fn costs_nothing(changes: &[Change], rotten: &[usize]) {
+    let (found, before, after, records) = repaired_after(changes, rotten);
+    assert_eq!((found.lost, found.gaps), (vec![], vec![]));
+    assert!(after == before, "the value is as it was");
+    let highest = rotten.iter().map(|&at| records[at].header.sequence).max();
+    assert_eq!(found.lost_history, highest, "an earlier state would lack it");
+}
+
+/// Of what is lost `counts` is the newest that nothing has superseded.
+#[track_caller]
+fn costs_the_key(changes: &[Change], rotten: &[usize], counts: usize) {
+    let (found, mut before, after, records) = repaired_after(changes, rotten);
+    let lost: Vec<_> = found.lost.iter().map(|lost| (&lost.key[..], lost.sequence)).collect();
+    assert_eq!(lost, [(KEY, records[counts].header.sequence)]);
+    assert!(found.report.contains("paged"), "{}", found.report);
+    before.remove(&(0, KEY.to_vec()));
+    assert_eq!(after, before);
+    assert_eq!(found.records, 1, "no page stays without the value that it lay over");
+}
+
+#[test]
+fn a_lost_page_that_a_later_one_has_superseded_costs_nothing() {
+    costs_nothing(&[Whole, Page(3), Page(3)], &[1]);
+    costs_nothing(&[Whole, Page(3), Page(5), Page(3), Page(3)], &[1, 3]);
+}
+
+#[test]
+fn a_lost_page_that_a_later_value_has_superseded_costs_nothing() {
+    costs_nothing(&[Whole, Page(3), Whole], &[1]);
+    costs_nothing(&[Whole, Page(3), Whole, Page(5)], &[0, 1]);
+}
+
+#[test]
+fn a_lost_page_that_counts_costs_the_key() {
+    costs_the_key(&[Whole, Page(3), Page(3)], &[2], 2);
+    costs_the_key(&[Whole, Page(3), Page(3), Page(5)], &[1, 2], 2);
+    costs_the_key(&[Whole, Page(3), Whole, Page(3)], &[3], 3);
+}
+
+#[test]
+fn of_two_lost_pages_the_one_that_counts_costs_the_key() {
+    costs_the_key(&[Whole, Page(3), Page(5), Page(3)], &[1, 2], 2);
+    costs_the_key(&[Whole, Page(5), Page(3), Page(3)], &[1, 2], 1);
+}
+
+#[test]
+fn a_lost_value_costs_the_key_whatever_pages_lie_over_it() {
+    costs_the_key(&[Whole, Page(3), Page(5)], &[0], 0);
+    costs_the_key(&[Whole, Page(3), Whole, Page(3)], &[2], 2);
+    costs_the_key(&[Whole, Page(3), Whole, Page(3)], &[1, 2], 2);
+}
+
+#[test]
+fn a_page_over_a_value_that_no_hint_tells_of_does_not_stand_for_an_older_one() {
+    let (store, fs, mut before, records) = paged(&[Whole, Page(3), Whole, Page(3)]);
+    rot(&fs, &records[1]);
+    rot(&fs, &records[2]);
+    fs.remove(&path(&hint_name(records[2].segment))).unwrap();
+    let found = repaired(&fs).expect("there is damage");
+    assert_eq!(found.lost.iter().map(|lost| &lost.key[..]).collect::<Vec<_>>(), [KEY]);
+    assert_eq!(found.gaps.len(), 1);
+    before.remove(&(0, KEY.to_vec()));
+    assert_eq!(opened(&store, &fs, NEW), before);
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Put(u8, usize),
+    Part(u8, usize),
+    Delete(u8),
+    SetExpiry(u8, u64),
+    Compact,
+    Close,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = || 0..4u8;
+    prop_oneof![
+        3 => (key(), prop_oneof![0..100usize, 8_000..40_000usize]).prop_map(|(key, size)| Op::Put(key, size)),
+        12 => (key(), 0..30_000usize).prop_map(|(key, offset)| Op::Part(key, offset)),
+        1 => key().prop_map(Op::Delete),
+        1 => (key(), prop_oneof![Just(0u64), Just(9_000_000)]).prop_map(|(key, at)| Op::SetExpiry(key, at)),
+        1 => Just(Op::Compact),
+        2 => Just(Op::Close),
+    ]
+}
+
+/// A closed store after these operations, and what it holds.
+fn after(ops: &[Op]) -> (Store, MemoryFs, Contents) {
+    let (store, fs) = Store::in_memory();
+    let (mut engine, _) = store.open();
+    for (number, op) in ops.iter().enumerate() {
+        match *op {
+            Op::Put(key, size) => drop(engine.put(0, &[key], &vec![number as u8; size], 0).unwrap()),
+            Op::Part(key, offset) => {
+                put_part(&mut engine, 0, &[key], offset, &[number as u8; 50]).unwrap();
+            }
+            Op::Delete(key) => drop(engine.delete(0, &[key]).unwrap()),
+            Op::SetExpiry(key, expiry) => drop(engine.set_expiry(0, &[key], expiry).unwrap()),
+            Op::Compact => {
+                engine.commit().unwrap();
+                store.compact(&mut engine);
+            }
+            Op::Close => {
+                engine.close().unwrap();
+                engine = store.open().0;
+            }
+        }
+        if number % 3 == 0 {
+            engine.commit().unwrap();
+        }
+    }
+    engine.commit().unwrap();
+    let contents = contents(&mut engine);
+    engine.close().unwrap();
+    (store, fs, contents)
+}
+
+/// The sequences of the records in which values stand now: of each key the newest value, and the newest of each
+/// page over it.
+fn current(records: &[Standing]) -> BTreeSet<u64> {
+    let (mut newest, mut pages) = (BTreeMap::new(), BTreeMap::new());
+    for Standing { header, key, over, .. } in records {
+        match header.kind {
+            Kind::Value => drop(newest.insert(key, header.sequence)),
+            Kind::Tombstone => drop(newest.remove(key)),
+            Kind::Page => drop(pages.insert((key, header.page()), (header.sequence, *over))),
+            _ => {}
+        }
+    }
+    let over_newest = pages.iter().filter(|((key, _), (_, over))| newest.get(key) == Some(over));
+    newest.values().copied().chain(over_newest.map(|(_, (sequence, _))| *sequence)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn a_key_is_lost_if_and_only_if_a_record_is_in_which_its_value_stands(
+        ops in proptest::collection::vec(op(), 1..60),
+        rotten in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..5),
+    ) {
+        let (store, fs, before) = after(&ops);
+        let records = standing(&fs);
+        if records.is_empty() {
+            return Ok(());
+        }
+        let (current, mut hit) = (current(&records), BTreeSet::new());
+        let mut lost = BTreeSet::new();
+        for (record, byte) in &rotten {
+            let Standing { segment, offset, header, key, .. } = record.get(&records);
+            if hit.insert((segment, offset)) {
+                let byte = byte.index(header.record_size() as usize) as u64;
+                flip(&fs, &segment_path(*segment), offset + byte);
+                if current.contains(&header.sequence) {
+                    lost.insert(key.clone());
+                }
+            }
+        }
+        let found = repaired(&fs).expect("there is damage");
+        let named: BTreeSet<Vec<u8>> = found.lost.iter().map(|lost| lost.key.clone()).collect();
+        prop_assert_eq!(&named, &lost);
+        prop_assert!(found.gaps.is_empty());
+        let mut expected = before;
+        expected.retain(|(_, key), _| !lost.contains(key));
+        prop_assert!(opened(&store, &fs, NEW) == expected, "what is not lost is as it was");
+    }
 }

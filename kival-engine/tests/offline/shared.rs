@@ -1,7 +1,9 @@
 //! Stores for the tools, and what the tools are held to each time: their source is as it was.
 
-use crate::common::{DIR, Store, groups, manifest, path, read};
+use crate::common::{DIR, Store, groups, manifest, path, read, segment_path};
 use kival_engine::Engine;
+use kival_engine::format::group::HEADER as GROUP;
+use kival_engine::format::record::{self, Header, Kind, PAGE_HEAD};
 use kival_engine::format::segment::hint_name;
 use kival_engine::fs::{FileSystem, MemoryFs};
 use kival_engine::offline::{Checked, Repaired, Restored, Target, ToolError, check, repair, restore};
@@ -94,6 +96,40 @@ pub(crate) fn ids(fs: &MemoryFs) -> Vec<u64> {
 
 pub(crate) fn drop_hints(fs: &MemoryFs) {
     ids(fs).iter().for_each(|&id| fs.remove(&path(&hint_name(id))).unwrap());
+}
+
+/// A record where it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    pub(crate) header: Header,
+    pub(crate) key: Vec<u8>,
+    /// Of a page the sequence of the value that it lies over.
+    pub(crate) over: u64,
+}
+
+/// All records of the live segments, rising by sequence.
+pub(crate) fn standing(fs: &MemoryFs) -> Vec<Standing> {
+    let mut found = Vec::new();
+    for segment in ids(fs) {
+        let bytes = read(fs, &segment_path(segment));
+        for (group, records) in groups(fs, segment) {
+            let mut offset = group.at.offset + GROUP as u64;
+            for _ in records {
+                let record = record::decode(&bytes[offset as usize..]).unwrap();
+                let over = match record.header.kind {
+                    Kind::Page => u64::from_le_bytes(record.value[..PAGE_HEAD].try_into().unwrap()),
+                    _ => 0,
+                };
+                let (header, key) = (record.header, record.key.to_vec());
+                found.push(Standing { segment, offset, header, key, over });
+                offset += header.record_size();
+            }
+        }
+    }
+    found.sort_by_key(|standing| standing.header.sequence);
+    found
 }
 
 /// A store that was killed: three groups, of which two were durable when the third was appended.
