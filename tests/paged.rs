@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use kival_engine::fs::gate::Gate;
-use kival_test_support::{Client, Value};
+use kival_engine::fs::hook::{Call, Hook, Op, Verdict};
+use kival_test_support::{Client, Value, seed};
 
-use crate::inside::Inside;
+use crate::inside::{Disk, Inside};
 use crate::target;
 
 const LARGE: usize = 1 << 20;
@@ -109,6 +110,125 @@ fn a_transaction_changes_several_parts_and_sees_each() {
     other.call(&["SETBIT", "k", "1", "1"]);
     other.call(&["SETBIT", "k", "1", "0"]);
     assert_eq!(run(&mut client), Value::Nil, "a change of a bit is one");
+}
+
+/// A disk of which the system has nothing in memory: a command waits for whatever it reads.
+#[derive(Debug, Clone)]
+struct Uncached;
+
+impl Hook for Uncached {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        if call.op == Op::ReadAtCached { Verdict::Skip } else { Verdict::Go }
+    }
+}
+
+impl Disk for Uncached {
+    fn let_go(&self) {}
+}
+
+/// BITFIELD with these words behind the key: its reply, how often it waited for the disk, and what it appended.
+fn bitfield(client: &mut Client, words: &[String]) -> (Value, i64, i64) {
+    let cold_reads =
+        |client: &mut Client| -> i64 { client.info("stats", "kival_cold_reads").unwrap().parse().unwrap() };
+    let (reads, bytes) = (cold_reads(client), log_bytes(client));
+    let reply = client.call(&[&["BITFIELD".to_owned(), "k".to_owned()], words].concat());
+    (reply, cold_reads(client) - reads, log_bytes(client) - bytes)
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split(' ').map(str::to_owned)
+}
+
+#[test]
+fn many_operations_on_cold_pages_wait_seldom_and_change_each_page_once() {
+    let server = Inside::start(Uncached, &["--cache-size", "0", "--appendfsync", "no"]);
+    let mut client = server.client();
+    client.call(&["SET", "k", &value()]);
+    let mut expected = value().into_bytes();
+    let (mut operations, mut replies, mut pages) = (Vec::new(), Vec::new(), 0);
+    for number in 0..90 {
+        // In every other page, and now and then across its end.
+        let crosses = number % 4 == 1;
+        let at = number * 2 * PAGE as usize + if crosses { PAGE as usize - 1 } else { 100 };
+        pages += 1 + i64::from(crosses);
+        let (bit, field) = (at * 8, &mut expected[at..at + 2]);
+        let before = u16::from_be_bytes([field[0], field[1]]);
+        let after = number as u16 + 1000;
+        field.copy_from_slice(&after.to_be_bytes());
+        operations.extend(words(&format!("SET u16 {bit} {number} INCRBY u16 {bit} 1000 GET u8 {bit}")));
+        replies.extend([before.into(), after.into(), (after >> 8).into()].map(Value::Int));
+    }
+    let end = LARGE + 5000;
+    operations.extend(words(&format!("SET u8 #{end} 7 OVERFLOW FAIL INCRBY u16 800 65535 GET u16 800")));
+    replies.extend([Value::Int(0), Value::Nil, Value::Int(1000)]);
+    expected.resize(end, 0);
+    expected.push(7);
+    let (reply, waits, cost) = bitfield(&mut client, &operations);
+    assert_eq!(reply, Value::Array(replies));
+    assert!(client.call(&["GET", "k"]) == Value::bulk(&expected));
+    assert!((1..=2).contains(&waits), "it waited {waits} times");
+    assert!(cost < (pages + 1) * (PAGE + 100), "{cost} bytes for {pages} pages and the end");
+}
+
+#[test]
+fn many_pages_far_from_each_other_are_read_some_mib_at_a_time() {
+    let server = Inside::start(Uncached, &["--cache-size", "0"]);
+    let mut client = server.client();
+    let places = || (0..80).map(|number| (number, number * (128 << 10)));
+    let all = |of: &dyn Fn(usize, usize) -> String| -> Vec<String> {
+        places().flat_map(|(number, at)| words(&of(number, at)).collect::<Vec<_>>()).collect()
+    };
+    let numbers =
+        |add: i64| Value::Array(places().map(|(number, _)| Value::Int(number as i64 + add)).collect());
+    let zeros = Value::Array(vec![Value::Int(0); 80]);
+    assert_eq!(bitfield(&mut client, &all(&|number, at| format!("SET u8 #{at} {number}"))).0, zeros);
+    let (reply, waits, _) = bitfield(&mut client, &all(&|_, at| format!("GET u8 #{at}")));
+    assert_eq!(reply, numbers(0));
+    assert!((1..=3).contains(&waits), "it waited {waits} times to read");
+    let (reply, waits, _) = bitfield(&mut client, &all(&|_, at| format!("INCRBY u8 #{at} 1")));
+    assert_eq!(reply, numbers(1));
+    assert!((1..=3).contains(&waits), "it waited {waits} times to write");
+    assert_eq!(bitfield(&mut client, &all(&|_, at| format!("GET u8 #{at}"))).0, numbers(1));
+}
+
+/// One operation of BITFIELD, near a page's end or the value's more often than not.
+fn operation(rng: &mut fastrand::Rng) -> String {
+    let (width, page) = (rng.u64(1..=63), rng.u64(0..40) * 4096);
+    let byte = if rng.bool() { page + rng.u64(0..4096) } else { (page + rng.u64(0..16)).saturating_sub(8) };
+    let place = format!("{}{width} {}", ['i', 'u'][rng.usize(0..2)], byte * 8 + rng.u64(0..8));
+    match rng.u8(0..4) {
+        0 => format!("GET {place}"),
+        1 => format!("SET {place} {}", rng.i64(..)),
+        2 => format!("INCRBY {place} {}", rng.i64(-9..9)),
+        _ => format!("OVERFLOW {} INCRBY {place} {}", ["WRAP", "SAT", "FAIL"][rng.usize(0..3)], rng.i64(..)),
+    }
+}
+
+#[test]
+fn operations_on_pages_are_those_on_the_whole_value() {
+    let (mut rng, _) = seed::generator("operations_on_pages_are_those_on_the_whole_value");
+    let start = |from: &str| {
+        Inside::start(Uncached, &["--cache-size", "0", "--appendfsync", "no", "--paged-value-size", from])
+    };
+    let servers = [start("8kb"), start("512mb")];
+    let mut clients = servers.each_ref().map(Inside::client);
+    let mut both = |command: &[String]| {
+        let [paged, whole] = clients.each_mut().map(|client| client.call(command));
+        assert!(paged == whole, "{}: {paged:?} and {whole:?}", command.join(" "));
+    };
+    for _ in 0..60 {
+        match rng.u8(0..12) {
+            0 => both(&words("DEL k").collect::<Vec<_>>()),
+            1 => both(&words(&format!("SETRANGE k {} part", rng.u32(0..200_000))).collect::<Vec<_>>()),
+            2 => both(&words(&format!("SET k {}", "s".repeat(rng.usize(0..100_000)))).collect::<Vec<_>>()),
+            _ => {
+                let count = if rng.bool() { rng.usize(1..6) } else { rng.usize(60..200) };
+                let operations = (0..count).map(|_| operation(&mut rng)).collect::<Vec<_>>().join(" ");
+                both(&words(&format!("BITFIELD k {operations}")).collect::<Vec<_>>());
+            }
+        }
+        both(&words("GET k").collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -4,12 +4,14 @@
 use super::bitmap::{BITMAP, bit_offset};
 use super::bits;
 use super::options::{SYNTAX_ERROR, c_string, integer, is_word};
+use super::parts::Parts;
 use super::{Abort, Command, Context, Flags, KeySpec, Outcome};
 use crate::config::NotifyEvents;
 use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
 use bytes::Bytes;
 use kival_engine::KeyEntry;
+use std::ops::Range;
 
 const NOT_A_TYPE: &str =
     "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.";
@@ -205,30 +207,25 @@ fn run(operation: &Operation, value: &mut [u8]) -> (Reply, Option<bool>) {
     (Reply::Integer(if answers_after { after } else { before }), Some(before != after))
 }
 
-/// The bytes that an operation works on, zeros where the value does not reach; and the operation within them.
-fn window(
-    ctx: &mut Context<'_>,
-    key: &[u8],
-    entry: Option<&KeyEntry>,
-    operation: &Operation,
-) -> Result<(Vec<u8>, Operation), Abort> {
-    let Operation { field, offset, .. } = *operation;
-    let (from, to) = ((offset / 8) as usize, ((offset + u64::from(field.width) - 1) / 8 + 1) as usize);
-    let mut bytes = match entry {
-        Some(entry) => ctx.part_of(key, entry, from..to)?.to_vec(),
-        None => Vec::new(),
-    };
-    bytes.resize(to - from, 0);
-    Ok((bytes, Operation { offset: offset % 8, ..*operation }))
+impl Operation {
+    /// The bytes that it works on.
+    fn window(&self) -> Range<usize> {
+        (self.offset / 8) as usize..((self.offset + u64::from(self.field.width) - 1) / 8 + 1) as usize
+    }
+
+    /// The same operation on these bytes alone.
+    fn within(&self) -> Operation {
+        Operation { offset: self.offset % 8, ..*self }
+    }
 }
 
 fn read(ctx: &mut Context<'_>, key: &[u8], operations: &[Operation]) -> Outcome {
     let entry = ctx.lookup(key)?;
-    let read = operations.iter().map(|operation| {
-        let (bytes, within) = window(ctx, key, entry.as_ref(), operation)?;
-        Ok(Reply::Integer(within.field.read(&bytes, within.offset)))
-    });
-    read.collect::<Result<Vec<_>, Abort>>().map(Reply::Array)
+    let parts = Parts::read(ctx, key, entry.as_ref(), operations.iter().map(Operation::window))?;
+    let value = |operation: &Operation| {
+        operation.field.read(&parts.get(operation.window()), operation.within().offset)
+    };
+    Ok(Reply::Array(operations.iter().map(|operation| Reply::Integer(value(operation))).collect()))
 }
 
 fn bitfield_ro(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -287,28 +284,33 @@ fn run_on_whole(
     Ok((replies, changed))
 }
 
-/// The same for a value that changes page by page. If it is to grow first, `grows` has its entry and its new length.
+/// The same for a value that changes page by page. If it is to grow, `grows` has its entry and its new length.
 fn run_by_page(
     ctx: &mut Context<'_>,
     key: &[u8],
     operations: &[Operation],
     grows: Option<(Option<KeyEntry>, usize)>,
 ) -> Result<(Vec<Reply>, bool), Abort> {
-    if let Some((entry, len)) = grows {
-        ctx.put_part(key, entry, len - 1, &[0])?;
+    let entry = ctx.peek(key)?;
+    let mut parts = Parts::read(ctx, key, entry.as_ref(), operations.iter().map(Operation::window))?;
+    let mut len = entry.map_or(0, |entry| entry.value_size as usize);
+    if let Some((_, grown)) = grows {
+        len = grown;
+        parts.set(len - 1, &[0]);
     }
-    let (mut replies, mut changed) = (Vec::with_capacity(operations.len()), false);
+    let mut changed = false;
+    let mut replies = Vec::with_capacity(operations.len());
     for operation in operations {
-        // Each sees what those before it have written.
-        let entry = ctx.peek(key)?;
-        let (mut bytes, within) = window(ctx, key, entry.as_ref(), operation)?;
-        let (reply, wrote) = run(&within, &mut bytes);
+        let window = operation.window();
+        let mut bytes = parts.get(window.clone());
+        let (reply, wrote) = run(&operation.within(), &mut bytes);
         if wrote == Some(true) {
-            ctx.put_part(key, entry, (operation.offset / 8) as usize, &bytes)?;
+            parts.set(window.start, &bytes);
         }
         replies.push(reply);
         changed |= wrote.is_some_and(|differs| differs || grows.is_some());
     }
+    parts.write(ctx, key, len)?;
     Ok((replies, changed))
 }
 

@@ -31,6 +31,7 @@ mod migrate;
 mod monitor;
 mod object;
 mod options;
+mod parts;
 mod persistence;
 mod pubsub;
 mod redact;
