@@ -38,6 +38,7 @@ mod readme;
 mod restart;
 mod scrub;
 mod server;
+mod settings;
 mod slow;
 mod target;
 mod tools;

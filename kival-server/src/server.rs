@@ -11,13 +11,13 @@ use crate::engine_task::{EngineTask, Event, Inbox};
 use crate::limits;
 use crate::logging::LogHandle;
 use crate::net::connection::Lines;
+use crate::net::doors::Doors;
 use crate::net::listener;
 use crate::net::shared::Shared;
 use kival_engine::fs::{FileSystem, MemoryFs, RealFs};
 use kival_engine::{Engine, OpenError, OpenReport, Options, WriteError};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedSender, channel, unbounded_channel};
@@ -50,7 +50,7 @@ pub struct Server {
     fs: Arc<dyn FileSystem>,
     task: EngineTask,
     inbox: Inbox,
-    listeners: Vec<TcpListener>,
+    doors: Arc<Doors>,
     lines: Lines,
 }
 
@@ -72,12 +72,9 @@ impl Server {
         let config = loaded.config;
         let wake = Arc::new(Notify::new());
         let engine = open(&config, fs.clone(), wake.clone())?;
-        let listeners = listener::bind(&config).map_err(ServerError::Listen)?;
-        let port = listeners[0].local_addr().map_or(config.port, |addr| addr.port());
-        for listener in &listeners {
-            if let Ok(addr) = listener.local_addr() {
-                tracing::info!(%addr, "listening");
-            }
+        let doors = Arc::new(Doors::open(&config).map_err(ServerError::Listen)?);
+        for addr in doors.addresses() {
+            tracing::info!(%addr, "listening");
         }
         let shared = Arc::new(Shared::new(&config));
         let (requests, request_receiver) = channel(QUEUED_REQUESTS);
@@ -89,7 +86,8 @@ impl Server {
             run_id: run_id(),
             started: Instant::now(),
             started_at: SystemTime::now(),
-            port,
+            port: doors.port(),
+            doors: doors.clone(),
             counters: Counters::default(),
             rates: Rates::new(Instant::now()),
             slow_log: SlowLog::default(),
@@ -107,12 +105,12 @@ impl Server {
         };
         let task = EngineTask::new(Store::new(engine), state, shared.clone(), events.clone());
         let inbox = Inbox { requests: request_receiver, events: event_receiver, wake };
-        Ok(Server { fs, task, inbox, listeners, lines: Lines { requests, events, shared } })
+        Ok(Server { fs, task, inbox, doors, lines: Lines { requests, events, shared } })
     }
 
     /// The port that is served.
     pub fn port(&self) -> u16 {
-        self.listeners[0].local_addr().map_or(0, |addr| addr.port())
+        self.doors.port()
     }
 
     /// Ends the server, as SIGTERM does, when something is sent.
@@ -126,9 +124,7 @@ impl Server {
     /// [`ServerError`].
     pub async fn run(self) -> Result<(), ServerError> {
         let mut accepting = JoinSet::new();
-        for listener in self.listeners {
-            accepting.spawn(listener::accept(listener, self.lines.clone()));
-        }
+        accepting.spawn(listener::accept(self.doors, self.lines.clone()));
         accepting.spawn(wait_for_signals(self.lines.events.clone()).map_err(ServerError::Signals)?);
         // The channels close when the last connection has gone.
         drop(self.lines);

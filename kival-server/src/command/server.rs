@@ -3,8 +3,9 @@
 use super::introspection::help;
 use super::options::{SYNTAX_ERROR, integer, is_word};
 use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, Wait, WaitFor, redact};
+use crate::config::{Changed, SetError};
 use crate::engine_task::rates::Rates;
-use crate::engine_task::server_state::Counters;
+use crate::engine_task::server_state::{Counters, ServerState};
 use crate::glob::{Case, matches};
 use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
@@ -15,6 +16,8 @@ pub(super) const COMPACTING: &str = "ERR Background append only file rewriting a
 const BAD_TIMEOUT: &str = "ERR timeout is not an integer or out of range";
 const NEGATIVE_TIMEOUT: &str = "ERR timeout is negative";
 const ONE_LOG: &str = "ERR value is out of range, value must between 0 and 1";
+const NO_PORT: &str = "Unable to listen on this port. Check server logs.";
+const NO_ADDRESS: &str = "Failed to bind to specified addresses.";
 const NOT_POSITIVE: &str = "ERR value is out of range, must be positive";
 
 /// What the rows for administrators have in common.
@@ -175,7 +178,12 @@ fn config_set(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let words: Vec<&[u8]> = args.tail(2).iter().collect();
     let (pairs, []) = words.as_chunks::<2>() else { return Err(SYNTAX_ERROR.into()) };
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|&[name, value]| (name, value)).collect();
+    let before = ctx.server.config.clone();
     let changed = ctx.server.config.set_many(&pairs).map_err(|error| error.to_string())?;
+    if let Err(error) = listen_anew(ctx.server, &changed) {
+        ctx.server.config = before;
+        return Err(error.to_string().into());
+    }
     if changed.contains("loglevel")
         && let Some(log) = &ctx.server.log
         && let Err(error) = log.set_level(ctx.server.config.loglevel)
@@ -185,6 +193,21 @@ fn config_set(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     ctx.store.set_events(ctx.server.config.notify_keyspace_events);
     ctx.server.changed_settings.extend(changed.names);
     Ok(Reply::Ok)
+}
+
+/// Listens where the settings say now, if that is another place.
+fn listen_anew(server: &mut ServerState, changed: &Changed) -> Result<(), SetError> {
+    let is_address = |name: &&&str| ["port", "bind"].contains(*name);
+    let Some(&name) = changed.names.iter().find(is_address) else { return Ok(()) };
+    // A port that the system has chosen stays when only the addresses change.
+    let port = if changed.contains("port") { server.config.port } else { server.port };
+    server.port = server.doors.rebind(&server.config, port).map_err(|error| {
+        tracing::warn!(error, "CONFIG SET: the server listens where it did");
+        SetError::not_applied(name, if name == "port" { NO_PORT } else { NO_ADDRESS })
+    })?;
+    let addresses: Vec<String> = server.doors.addresses().iter().map(ToString::to_string).collect();
+    tracing::info!(addresses = addresses.join(" "), "CONFIG SET: listening");
+    Ok(())
 }
 
 fn config_rewrite(ctx: &mut Context<'_>, _: Args<'_>) -> Outcome {

@@ -7,7 +7,9 @@ use super::slow::{Latencies, SlowLog};
 use super::statistics::Statistics;
 use crate::config::Config;
 use crate::logging::LogHandle;
+use crate::net::doors::Doors;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// State that is neither keys nor a client.
@@ -26,6 +28,8 @@ pub struct ServerState {
     pub started_at: SystemTime,
     /// The port that is served, in case the configured one is 0.
     pub port: u16,
+    /// Where it is served.
+    pub doors: Arc<Doors>,
     /// Counters.
     pub counters: Counters,
     /// How fast some of them rise.

@@ -1,14 +1,15 @@
 //! Accepting connections.
 
 use super::connection::{Lines, serve};
-use crate::config::{BindAddress, Config};
+use super::doors::Doors;
 use crate::engine_task::Event;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use socket2::{SockRef, TcpKeepalive};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
@@ -19,53 +20,14 @@ const PROTECTED: &[u8] = b"-DENIED kival runs in protected mode: there is no pas
 /// How long accepting pauses when the process has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Binds the addresses of `config`. Those marked optional may be missing on this machine.
-///
-/// # Errors
-/// What kept a necessary address from being bound, with the address.
-pub fn bind(config: &Config) -> Result<Vec<TcpListener>, String> {
-    let mut listeners: Vec<TcpListener> = Vec::new();
-    let mut port = config.port;
-    for address in &config.bind {
-        match bind_one(address, port, config.tcp_backlog) {
-            Ok(listener) => {
-                // Port 0 takes any: the same one for all addresses.
-                port = listener.local_addr().map_or(port, |addr| addr.port());
-                listeners.push(listener);
-            }
-            Err(error) if address.optional && error.kind() != io::ErrorKind::AddrInUse => {
-                tracing::debug!(address = address.host(), %error, "not listening on an optional address");
-            }
-            Err(error) => return Err(format!("cannot listen on {}:{port}: {error}", address.host())),
-        }
-    }
-    if listeners.is_empty() { Err("there is no address to listen on".into()) } else { Ok(listeners) }
-}
-
-fn bind_one(address: &BindAddress, port: u16, backlog: u32) -> io::Result<TcpListener> {
-    let addr: SocketAddr = (address.host(), port)
-        .to_socket_addrs()?
-        .next()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address"))?;
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    TcpListener::from_std(socket.into())
-}
-
 /// Accepts until the server ends, then waits for the connections to finish.
-pub async fn accept(listener: TcpListener, lines: Lines) {
+pub async fn accept(doors: Arc<Doors>, lines: Lines) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             () = lines.shared.stopped() => break,
-            accepted = listener.accept() => match accepted {
+            accepted = poll_fn(|cx| doors.poll_accept(cx)) => match accepted {
                 Ok((stream, peer)) => {
                     let lines = lines.clone();
                     connections.spawn(async move { admit(stream, peer, lines).await });
@@ -78,7 +40,7 @@ pub async fn accept(listener: TcpListener, lines: Lines) {
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
-    drop(listener);
+    doors.close();
     connections.join_all().await;
 }
 

@@ -5,6 +5,7 @@
 //! the engine task, and writes what comes back.
 
 pub mod connection;
+pub mod doors;
 pub mod listener;
 pub mod outbox;
 pub mod shared;
