@@ -238,3 +238,22 @@ fn commands_before_a_stop_are_answered() {
     client.write(b"SET k v\r\nGET k\r\nSHUTDOWN\r\n").unwrap();
     assert_eq!(client.until_closed(), b"+OK\r\n$1\r\nv\r\n");
 }
+
+#[test]
+fn nothing_behind_a_shutdown_is_run_or_answered() {
+    if !target::is_kival() {
+        return;
+    }
+    let mut server = target::start(&[]);
+    let mut client = server.client();
+    client.write(b"SET k v\r\nSHUTDOWN\r\nSET k other\r\nPING\r\n").unwrap();
+    client.write(b"SET k later\r\n").ok();
+    assert_eq!(client.until_closed(), b"+OK\r\n");
+    server.restart();
+    assert_eq!(server.client().call(&["GET", "k"]), Value::bulk("v"));
+    // One that is refused ends nothing.
+    let mut client = server.client();
+    client.write(b"SHUTDOWN ABORT\r\nGET k\r\n").unwrap();
+    assert!(client.read().is_error());
+    assert_eq!(client.read(), Value::bulk("v"));
+}

@@ -240,6 +240,8 @@ fn shutdown(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         Ending::Abort => Err(NO_SHUTDOWN.into()),
         Ending::Now => {
             ctx.server.shutdown = true;
+            // What its client has sent behind it does not run any more.
+            ctx.session.closing = true;
             Err(Abort::Silent)
         }
     }
