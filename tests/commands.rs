@@ -116,10 +116,35 @@ fn keys_are_found_where_redis_finds_them() {
         let words: Vec<&str> = name.split('|').collect();
         for count in 0..6 {
             let arguments = ["a", "b", "c", "d", "e", "f"];
-            let request = [&["COMMAND", "GETKEYS"][..], &words, &arguments[..count]].concat();
-            assert_eq!(left.call(&request), right.call(&request), "{request:?}");
+            for question in ["GETKEYS", "GETKEYSANDFLAGS"] {
+                let request = [&["COMMAND", question][..], &words, &arguments[..count]].concat();
+                assert_eq!(left.call(&request), right.call(&request), "{request:?}");
+            }
         }
     }
+    // What is done with a key may hang on the other arguments.
+    for request in [
+        "SET k get",
+        "SET k v GET",
+        "SET k v NX",
+        "SET k v EX get",
+        "BITFIELD k",
+        "BITFIELD k GET u8 0 get i5 3",
+        "BITFIELD k GET u8",
+        "BITFIELD k SET u8 0 1",
+        "BITFIELD k OVERFLOW SAT GET u8 0",
+        "BITFIELD k OVERFLOW",
+        "BITFIELD k GET u8 0 INCRBY u8 0 1",
+        "BITFIELD k NOSUCH",
+        "MIGRATE host 1 k 0 1 COPY",
+        "MIGRATE host 1 k 0 1 KEYS a b",
+    ] {
+        let request: Vec<&str> =
+            ["COMMAND", "GETKEYSANDFLAGS"].into_iter().chain(request.split(' ')).collect();
+        assert_eq!(left.call(&request), right.call(&request), "{request:?}");
+    }
+    let migrate = ["COMMAND", "GETKEYSANDFLAGS", "MIGRATE", "host", "1", "", "0", "1", "KEYS", "a", "b"];
+    assert_eq!(left.call(&migrate), right.call(&migrate));
 }
 
 /// The rows are a whole: what one field says no other denies.

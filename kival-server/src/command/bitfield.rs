@@ -33,6 +33,7 @@ pub(super) const COMMANDS: &[Command] = &[
             second: &[],
             notes: "This command allows both access and modification of the key",
         },
+        uses_keys,
         since: "3.2.0",
         complexity: "O(1) for each operation",
         summary: "Reads and writes integers of any width at any bit of a value.",
@@ -50,6 +51,20 @@ pub(super) const COMMANDS: &[Command] = &[
         ..BITMAP
     },
 ];
+
+/// What Redis takes a request for: it reads only if there is no SET or INCRBY in it, nor anything unknown.
+fn uses_keys(args: Args<'_>) -> Option<&'static [&'static str]> {
+    let mut at = 2;
+    while let Some(word) = args.get(at) {
+        let left = args.len() - at - 1;
+        at += match () {
+            () if is_word(word, "get") && left >= 2 => 3,
+            () if is_word(word, "overflow") && left >= 1 => 2,
+            () => return Some(&["RW", "access", "update"]),
+        };
+    }
+    Some(&["RO", "access"])
+}
 
 /// The type of an integer: `i8`, `u63`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

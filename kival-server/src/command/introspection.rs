@@ -9,7 +9,6 @@ use super::{
 };
 use crate::glob::{Case, matches};
 use crate::resp::{Args, Reply};
-use bytes::Bytes;
 
 const NO_SUCH_COMMAND: &str = "ERR Invalid command specified";
 const NO_KEYS: &str = "ERR The command has no key arguments";
@@ -52,6 +51,15 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             arity: -4,
             complexity: "O(N) with N arguments",
             summary: "Picks the keys out of a whole command.",
+            ..SUBCOMMAND
+        },
+        Command {
+            name: "getkeysandflags",
+            handler: getkeysandflags,
+            arity: -4,
+            since: "7.0.0",
+            complexity: "O(N) with N arguments",
+            summary: "Picks the keys out of a whole command, and tells what it does with each.",
             ..SUBCOMMAND
         },
         Command {
@@ -308,6 +316,22 @@ fn describe_argument(argument: &Argument, keys: &mut KeyCount) -> Reply {
 
 fn getkeys(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let request = args.tail(2);
+    let (_, keys) = keys_of(request)?;
+    Ok(keys.into_iter().map(|index| request.bytes(index)).collect())
+}
+
+fn getkeysandflags(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let request = args.tail(2);
+    let (row, keys) = keys_of(request)?;
+    let one = |(number, index)| {
+        let flags = row.key_flags(request, number).iter().copied();
+        Reply::Array(vec![Reply::bulk(request.bytes(index)), statuses(flags)])
+    };
+    Ok(keys.into_iter().enumerate().map(one).collect())
+}
+
+/// The row of a request, and where its keys stand.
+fn keys_of(request: Args<'_>) -> Result<(&'static Command, Vec<usize>), Abort> {
     let row = super::resolve(request).map_err(|_| NO_SUCH_COMMAND)?.command;
     if !row.has_keys() {
         return Err(NO_KEYS.into());
@@ -315,10 +339,10 @@ fn getkeys(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if !row.takes(request.len()) {
         return Err(WRONG_COUNT.into());
     }
-    let keys: Vec<Bytes> = row.key_indices(request).map(|index| request.bytes(index)).collect();
+    let keys: Vec<usize> = row.key_indices(request).collect();
     // Each specification has to find a key.
     let fewest = if row.key_spec.second.is_empty() { 1 } else { 2 };
-    if keys.len() < fewest { Err(WRONG_ARGUMENTS.into()) } else { Ok(keys.into_iter().collect()) }
+    if keys.len() < fewest { Err(WRONG_ARGUMENTS.into()) } else { Ok((row, keys)) }
 }
 
 fn list(_: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -422,9 +446,9 @@ mod tests {
         }
     }
 
-    /// COMMAND GETKEYS takes any command, DEBUG what its HELP says; PFMERGE may come without a source, which
+    /// COMMAND GETKEYS and its like take any command, DEBUG what its HELP says; PFMERGE may come without a source, which
     /// Redis 7.0 does not tell.
-    const ODD: [&str; 3] = ["command|getkeys", "debug", "pfmerge"];
+    const ODD: [&str; 4] = ["command|getkeys", "command|getkeysandflags", "debug", "pfmerge"];
 
     #[test]
     fn arguments_are_as_many_as_the_arity_says() {

@@ -23,6 +23,8 @@ pub struct Command {
     pub keys_behind: Option<KeysBehind>,
     /// What it does with them.
     pub key_spec: KeySpec,
+    /// What it does with them if a request has these arguments, where that is less than the specification says.
+    pub uses_keys: fn(Args<'_>) -> Option<&'static [&'static str]>,
     /// ACL categories beyond those that follow from the flags.
     pub categories: Categories,
     /// The group of the documentation.
@@ -54,6 +56,7 @@ impl Command {
         keys: Keys::NONE,
         keys_behind: None,
         key_spec: KeySpec::NONE,
+        uses_keys: |_| None,
         categories: Categories::NONE,
         group: Group::Generic,
         since: "1.0.0",
@@ -74,6 +77,13 @@ impl Command {
     /// Whether what stands where keys stand are keys: channels of shards are none.
     pub fn has_keys(&self) -> bool {
         self.keys != Keys::NONE && self.key_spec != KeySpec::NOT_KEYS
+    }
+
+    /// What a request does with its key of this number, 0 being the first: the flags of its specification.
+    pub fn key_flags(&self, args: Args<'_>, number: usize) -> &'static [&'static str] {
+        let spec = self.key_spec;
+        let of_spec = if number > 0 && !spec.second.is_empty() { spec.second } else { spec.first };
+        (self.uses_keys)(args).unwrap_or(of_spec)
     }
 
     /// Indices of the keys in a request.

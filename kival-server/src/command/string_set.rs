@@ -1,6 +1,6 @@
 //! Strings, written: SET and its variations, several keys at once, changes inside a value.
 
-use super::options::{Condition, Lifetime, SetOptions, Time, integer};
+use super::options::{Condition, Lifetime, SetOptions, Time, integer, is_word};
 use super::{Abort, Categories, Command, Context, Flags, Group, KeySpec, Keys, Outcome};
 use crate::config::NotifyEvents;
 use crate::resp::{Args, Reply};
@@ -75,6 +75,10 @@ pub(super) const COMMANDS: &[Command] = &[
             first: &["RW", "access", "update", "variable_flags"],
             second: &[],
             notes: "RW and ACCESS due to the optional `GET` argument",
+        },
+        uses_keys: |args| {
+            let reads = args.tail(3).iter().any(|word| is_word(word, "get"));
+            Some(if reads { &["RW", "access", "update"] } else { &["OW", "update"] })
         },
         summary: "Sets a key, on conditions and for a time if so wished.",
         ..STRING
