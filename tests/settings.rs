@@ -71,3 +71,51 @@ fn where_nobody_can_listen_nothing_changes() {
         assert_eq!(server.client().info("server", "tcp_port"), Some(server.port().to_string()));
     }
 }
+
+/// What clients and tools ask for, where kival is as redis-server is by default.
+const FACTS: &[&str] = &[
+    "save",
+    "maxmemory",
+    "maxmemory-policy",
+    "maxmemory-clients",
+    "activedefrag",
+    "io-threads",
+    "lua-time-limit",
+    "busy-reply-threshold",
+    "enable-module-command",
+    "replicaof",
+    "slaveof",
+    "replica-read-only",
+    "slave-read-only",
+    "min-replicas-to-write",
+    "min-slaves-to-write",
+    "cluster-enabled",
+    "tls-port",
+    "unixsocket",
+    "aclfile",
+    "daemonize",
+    "supervised",
+    "pidfile",
+    "syslog-enabled",
+];
+
+#[test]
+fn facts_are_told_as_redis_tells_them() {
+    let Some(redis) = Launch::redis(&["--save", ""]) else { return };
+    let (redis, server) = (redis.start(), target::start(&["--daemonize", "no", "--maxmemory", "0"]));
+    let (mut left, mut right) = (server.client(), redis.client());
+    for name in FACTS {
+        let get = ["CONFIG", "GET", name];
+        assert_eq!(left.call(&get), right.call(&get), "{name}");
+    }
+    for (name, value) in
+        [("save", ""), ("maxmemory", "0"), ("maxmemory-policy", "NOEVICTION"), ("appendonly", "yes")]
+    {
+        assert_eq!(set(&mut left, name, value), set(&mut right, name, value), "{name}");
+    }
+    assert!(set(&mut left, "maxmemory", "1gb").is_error());
+    assert_eq!(
+        left.call(&["CONFIG", "GET", "maxmemory"]).items().map(|pair| pair[1].text()),
+        Some("0".into())
+    );
+}

@@ -138,14 +138,14 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_the_nearest_setting() {
         check_error("\n\nprot 1", "3: unknown setting 'prot', did you mean 'port'?");
-        check_error("maxmemory 1gb", "1: unknown setting 'maxmemory'");
+        check_error("maxmemory 1gb", "1: maxmemory: this cannot be set: it is always '0'");
         check_error("inclued x", "1: unknown setting 'inclued', did you mean 'include'?");
         check_error("port 70000", "1: port: argument must be between 0 and 65535 inclusive");
         check_error("port", "1: port: wrong number of arguments");
         check_error("port 1 # two", "1: port: wrong number of arguments");
         check_error("requirepass \"abc", "1: unbalanced quotes");
         check_error("include", "1: include needs exactly one file name");
-        check_error("save 900 1", "1: save: wrong number of arguments");
+        check_error("save 900 1", "1: save: this cannot be set: it is always ''");
         check_error("appendonly no", "1: appendonly: this cannot be set: it is always 'yes'");
         check_error("dir ''", "1: dir: argument must be a path");
         check_error("bind", "1: bind: argument must name at least one address");

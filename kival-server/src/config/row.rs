@@ -130,8 +130,8 @@ pub enum Kind {
     Percentiles { get: fn(&Config) -> &[f64], set: fn(&mut Config, Vec<f64>) },
     /// Output limits by class of client.
     OutputLimits { get: fn(&Config) -> &OutputLimits, get_mut: fn(&mut Config) -> &mut OutputLimits },
-    /// What is always the default.
-    Fact,
+    /// What is always the default. If it `insists`, a file that says otherwise is refused; else its line is skipped.
+    Fact { insists: bool },
 }
 
 impl Setting {
@@ -171,7 +171,7 @@ impl Setting {
                 words.join(" ").into()
             }
             Kind::OutputLimits { get, .. } => get(config).to_string().into(),
-            Kind::Fact => self.default.into(),
+            Kind::Fact { .. } => self.default.into(),
         }
     }
 
@@ -216,13 +216,20 @@ impl Setting {
                 set(config, unfold(words).into_iter().map(parse::percentile).collect::<Result<_, _>>()?);
             }
             Kind::OutputLimits { get_mut, .. } => get_mut(config).update(&unfold(words))?,
-            Kind::Fact => {
-                if one(words)? != self.default.as_bytes() {
+            Kind::Fact { .. } => {
+                if !matches!(words, [word] if self.is_default(word)) {
                     return Err(ValueFault::Fact { value: self.default });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a word means the default, as far as words and plain numbers go.
+    fn is_default(&self, word: &[u8]) -> bool {
+        let number = |text: &[u8]| parse::memory(text).ok().filter(|_| !text.is_empty());
+        let same_number = number(word).is_some_and(|value| number(self.default.as_bytes()) == Some(value));
+        word.eq_ignore_ascii_case(self.default.as_bytes()) || same_number
     }
 
     /// What stands for a value in help and documentation, such as `yes|no` or `SECONDS`.
@@ -241,7 +248,7 @@ impl Setting {
             Kind::Events { .. } => "CLASSES".into(),
             Kind::Percentiles { .. } => "PERCENT ...".into(),
             Kind::OutputLimits { .. } => "CLASS HARD SOFT SECONDS ...".into(),
-            Kind::Fact => "VALUE".into(),
+            Kind::Fact { .. } => "VALUE".into(),
         }
     }
 }

@@ -113,7 +113,8 @@ fn may_set<'a>(names: impl Iterator<Item = &'a [u8]>) -> Result<Vec<&'static Set
     for name in names {
         let setting = Setting::find(name).ok_or_else(|| SetError::Unknown { name: one_line(name) })?;
         let refused = |why| SetError::Failed { name: one_line(name), why };
-        if setting.change != Change::RunTime {
+        // A fact may be set to what it is.
+        if setting.change == Change::Start {
             return Err(refused(Refusal::Immutable));
         }
         if settings.iter().any(|earlier| earlier.name == setting.name) {

@@ -36,7 +36,7 @@ fn another_value(setting: &Setting) -> String {
         Kind::Events { .. } => "AKE".into(),
         Kind::Percentiles { .. } => "0.1 100".into(),
         Kind::OutputLimits { .. } => "normal 1 2 3 slave 4 5 6 pubsub 7 8 9".into(),
-        Kind::Fact => setting.default.into(),
+        Kind::Fact { .. } => setting.default.into(),
     }
 }
 
@@ -111,7 +111,7 @@ fn rows_are_written_alike() {
         assert!(!setting.help.ends_with(['.', ' ']) && !setting.help.contains("  "), "{name}: help");
         let counts = matches!(setting.kind, Kind::Memory { .. } | Kind::Seconds { .. });
         assert!(!counts || !setting.unit.is_empty(), "{name}: unit");
-        assert_eq!(setting.change == Change::Never, matches!(setting.kind, Kind::Fact), "{name}");
+        assert_eq!(setting.change == Change::Never, matches!(setting.kind, Kind::Fact { .. }), "{name}");
         if headings.last() != Some(&setting.heading) {
             headings.push(setting.heading);
         }
@@ -351,13 +351,35 @@ fn config_set_changes_all_or_nothing_and_tells_the_first_thing_wrong() {
     check_refused(&[("databases", "abc")], "databases", immutable);
     check_refused(&[("tcp-backlog", "11"), ("hz", "abc")], "tcp-backlog", immutable);
     check_refused(&[("databases", "3"), ("port", "70000")], "databases", immutable);
-    check_refused(&[("save", "x")], "save", immutable);
     check_refused(&[("PORT", "7"), ("port", "7")], "port", "duplicate parameter");
     check_refused(&[("hz", "9"), ("HZ", "11"), ("x", "5")], "HZ", "duplicate parameter");
     check_refused(&[("hz", "9"), ("tcp-backlog", "11"), ("x", "5")], "tcp-backlog", immutable);
     check_reply(&[("foo", "1")], &format!("{unknown}'foo'"));
     check_reply(&[("hz", "abc"), ("Xy", "5"), ("z", "5")], &format!("{unknown}'Xy'"));
     check_reply(&[("a\r\nb", "1")], &format!("{unknown}'a  b'"));
+}
+
+#[test]
+fn a_fact_can_be_set_to_what_it_is() {
+    for (name, value) in [
+        ("save", ""),
+        ("maxmemory", "0"),
+        ("maxmemory", "0mb"),
+        ("maxmemory-policy", "NoEviction"),
+        ("appendonly", "yes"),
+        ("busy-reply-threshold", "5000"),
+    ] {
+        let mut config = Config::default();
+        assert_eq!(config.set_many(&[(name, value)]), Ok(Changed::default()), "{name} {value}");
+    }
+    let is_always = |value| format!("this cannot be set: it is always '{value}'");
+    check_refused(&[("save", "900 1")], "save", &is_always(""));
+    check_refused(&[("appendonly", "no")], "appendonly", &is_always("yes"));
+    check_refused(&[("maxmemory", "1gb")], "maxmemory", &is_always("0"));
+    check_refused(&[("maxmemory", "")], "maxmemory", &is_always("0"));
+    check_refused(&[("hz", "20"), ("io-threads", "4")], "io-threads", &is_always("1"));
+    check_line(&["--daemonize", "no", "--maxmemory=0"], "daemonize", "no");
+    check_line_error(&["--maxmemory", "1gb"], "command line: maxmemory: this cannot be set", 1);
 }
 
 #[test]

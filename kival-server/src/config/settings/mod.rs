@@ -4,6 +4,7 @@
 //! has the setting, the name, the range, the default and the order of words are its own; what differs says
 //! so in its help.
 
+mod facts;
 mod limits;
 mod network;
 mod reports;
@@ -24,8 +25,14 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 const VALUE_MAX: u64 = 512 * MIB;
 
 /// The rows of each file, in the order in which headings are shown.
-static GROUPS: [&[Setting]; 5] =
-    [network::SETTINGS, store::SETTINGS, upkeep::SETTINGS, limits::SETTINGS, reports::SETTINGS];
+static GROUPS: [&[Setting]; 6] = [
+    network::SETTINGS,
+    store::SETTINGS,
+    upkeep::SETTINGS,
+    limits::SETTINGS,
+    reports::SETTINGS,
+    facts::SETTINGS,
+];
 
 /// Every setting, grouped by heading.
 pub fn settings() -> impl Iterator<Item = &'static Setting> {

@@ -1,10 +1,10 @@
-//! The log of the server, what is measured, and what is a fact.
+//! The log of the server, and what is measured.
 
 use std::path::Path;
 
 use super::fit;
-use crate::config::row::Change::{Never, RunTime, Start};
-use crate::config::row::Heading::{Facts, Logging};
+use crate::config::row::Change::{RunTime, Start};
+use crate::config::row::Heading::Logging;
 use crate::config::row::{Kind, Setting};
 use crate::config::values::{LogFormat, LogLevel};
 
@@ -107,23 +107,5 @@ pub(super) static SETTINGS: &[Setting] = &[
         unit: "",
         change: RunTime,
         help: "Percentiles that INFO latencystats shows",
-    },
-    Setting {
-        name: "appendonly",
-        heading: Facts,
-        kind: Kind::Fact,
-        default: "yes",
-        unit: "",
-        change: Never,
-        help: "Always yes: every write goes to the log",
-    },
-    Setting {
-        name: "save",
-        heading: Facts,
-        kind: Kind::Fact,
-        default: "",
-        unit: "",
-        change: Never,
-        help: "Always empty: there are no snapshots to schedule, the log is all there is",
     },
 ];
