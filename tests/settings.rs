@@ -119,3 +119,44 @@ fn facts_are_told_as_redis_tells_them() {
         Some("0".into())
     );
 }
+
+/// Settings of a file that would take the server elsewhere.
+const PLACES: [&str; 5] = ["port", "bind", "dir", "logfile", "enable-debug-command"];
+
+#[test]
+fn a_file_of_redis_can_be_read() {
+    if !target::is_kival() {
+        return;
+    }
+    let Some(redis) = Launch::redis(&["--save", "3600 1"]) else { return };
+    let redis = redis.start();
+    let all = redis.client().call(&["CONFIG", "GET", "*"]);
+    let pairs: Vec<String> = all.items().expect("names and values").iter().map(Value::text).collect();
+    let lines = pairs.chunks(2).filter(|pair| !PLACES.contains(&pair[0].as_str()));
+    let lines: Vec<String> = lines.map(|pair| format!("{} \"{}\"\n", pair[0], pair[1])).collect();
+    let file = redis.beside("redis.conf");
+    std::fs::write(&file, ["daemonize yes\n", &lines.concat()].concat()).unwrap();
+    let file = file.to_str().expect("a path of the test");
+
+    let failure = target::launch(&[file]).start_on(&redis.beside("data"), &redis.beside("refused.log"));
+    let output = failure.expect_err("nobody forks").output;
+    assert!(output.contains(&format!("{file}:1: daemonize cannot be set")), "{output}");
+    assert!(output.contains("by --daemonize no"), "{output}");
+
+    let mut server = target::start(&[file, "--daemonize", "no"]);
+    let log = server.log();
+    let skipped: Vec<&str> = log.lines().filter(|line| line.contains(": skipped: ")).collect();
+    assert!(skipped.len() > 100 && skipped.iter().all(|line| line.contains(file)), "{log}");
+    for name in ["rdbcompression", "zset-max-ziplist-value", "save", "dbfilename"] {
+        let of = |line: &&&str| line.contains(&format!(": skipped: {name} "));
+        assert_eq!(skipped.iter().filter(of).count(), 1, "{name}: {log}");
+    }
+    let mut client = server.client();
+    assert_eq!(set(&mut client, "hz", "17"), Value::ok());
+    assert_eq!(client.call(&["CONFIG", "REWRITE"]), Value::ok());
+    server.restart();
+    assert_eq!(
+        server.client().call(&["CONFIG", "GET", "hz"]).items().map(|pair| pair[1].text()),
+        Some("17".into())
+    );
+}

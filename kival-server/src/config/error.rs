@@ -124,6 +124,31 @@ pub enum ConfigError {
         /// The setting whose name is nearest, if any is near.
         nearest: Option<&'static str>,
     },
+    /// A line that asks for something of Redis that is not here, and that whoever wrote it relies on.
+    #[error("{at}: kival has no '{name}' ({why}), and does not start as if it had: remove the line")]
+    NotHere {
+        /// The line.
+        at: Place,
+        /// The setting of Redis.
+        name: String,
+        /// What is the case here.
+        why: &'static str,
+    },
+    /// A line that asks for another value of a fact, and that whoever wrote it relies on.
+    #[error(
+        "{at}: {name} cannot be set ({}): remove the line, or overrule it on the command line by --{name} {}",
+        as_remark(.help), shown(.value)
+    )]
+    Contradicts {
+        /// The line.
+        at: Place,
+        /// The fact.
+        name: &'static str,
+        /// What it always is.
+        value: &'static str,
+        /// What that means.
+        help: &'static str,
+    },
     /// A value that its setting refuses.
     #[error("{at}: {name}: {fault}")]
     BadValue {
@@ -158,6 +183,16 @@ impl ConfigError {
             other => writeln!(io::stderr(), "kival-server: {other}"),
         }
     }
+}
+
+/// A sentence of help as it stands in brackets.
+pub(super) fn as_remark(help: &str) -> String {
+    let mut chars = help.chars();
+    chars.next().into_iter().flat_map(char::to_lowercase).chain(chars).collect()
+}
+
+fn shown(value: &str) -> &str {
+    if value.is_empty() { "\"\"" } else { value }
 }
 
 fn prefix(from: &Option<Place>) -> String {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use kival_engine::Window;
 
-use super::error::ValueFault;
+use super::error::{ValueFault, as_remark};
 use super::events::NotifyEvents;
 use super::lists::{BindAddress, OutputLimits};
 use super::row::Setting;
 use super::settings::settings;
-use super::source::{Source, Sources};
+use super::source::{Place, Source, Sources};
 use super::values::{AppendFsync, DebugCommand, LogFormat, LogLevel, OnCorruption, Secret};
 
 /// What Redis brings `hz` into, whatever was asked for.
@@ -229,6 +229,24 @@ impl Config {
 /// What is allowed but probably not meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
+    /// A line of a file sets what only Redis has.
+    #[error("{at}: skipped: {name} is a setting of Redis that kival does not have")]
+    Skipped {
+        /// The line.
+        at: Place,
+        /// The setting of Redis.
+        name: String,
+    },
+    /// A line of a file wants another value of a fact.
+    #[error("{at}: skipped: {name} cannot be set ({})", as_remark(.help))]
+    Contradicted {
+        /// The line.
+        at: Place,
+        /// The fact.
+        name: &'static str,
+        /// What it always is, and why.
+        help: &'static str,
+    },
     /// A setting of the log on disk, where there is none.
     #[error("{name} has no effect with in-memory yes")]
     UnusedInMemory {

@@ -10,6 +10,7 @@
 //! | `values`, `lists` | the types of fields that are more than a number |
 //! | `parse` | one value: yes or no, integers, sizes with units |
 //! | `words`, `file` | the lines and the files of redis.conf's form |
+//! | `foreign` | settings that only Redis has, as its files name them |
 //! | `cli` | the command line |
 //! | `runtime` | CONFIG GET and CONFIG SET |
 //! | `nearest`, `markdown` | "did you mean", and the table for the README |
@@ -24,6 +25,7 @@ mod error;
 mod events;
 mod fields;
 mod file;
+mod foreign;
 mod lists;
 mod markdown;
 mod nearest;
@@ -74,8 +76,10 @@ pub struct Loaded {
 pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Loaded, ConfigError> {
     let line = cli::parse(args)?;
     let mut config = Config::default();
+    let mut warnings = Vec::new();
     if let Some(path) = &line.file {
-        file::read(&mut config, path)?;
+        let overruled: Vec<&str> = line.values.iter().map(|(setting, _)| setting.name).collect();
+        warnings = file::read(&mut config, path, &overruled)?;
     }
     for (setting, words) in &line.values {
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -85,6 +89,6 @@ pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Loaded, ConfigEr
             fault,
         })?;
     }
-    let warnings = config.sanitize();
+    warnings.extend(config.sanitize());
     Ok(Loaded { config, file: line.file, warnings })
 }

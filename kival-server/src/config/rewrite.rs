@@ -86,7 +86,11 @@ impl Config {
     /// The settings that a start with this file would not have as they are now.
     fn not_given_by(&self, path: &Path) -> io::Result<Vec<&'static Setting>> {
         let mut given = Config::default();
-        file::read(&mut given, path).map_err(io::Error::other)?;
+        // What the command line overruled at the start it will overrule at the next.
+        let by_file = |name: &&str| matches!(self.sources.of(name), Source::Default | Source::File(_));
+        let overruled: Vec<&str> =
+            settings().map(|setting| setting.name).filter(|name| !by_file(name)).collect();
+        file::read(&mut given, path, &overruled).map_err(io::Error::other)?;
         let _ = given.sanitize();
         let missing = settings()
             .filter(|setting| setting.change != Change::Never && setting.get(&given) != setting.get(self));
@@ -151,11 +155,11 @@ mod tests {
         fs::write(dir.path().join("more.conf"), "hz 50\n").unwrap();
         fs::write(&path, text).unwrap();
         let mut config = Config::default();
-        file::read(&mut config, &path).unwrap();
+        file::read(&mut config, &path, &[]).unwrap();
         config.set_many(changes).unwrap();
         config.rewrite(&path).unwrap();
         let mut again = Config::default();
-        file::read(&mut again, &path).unwrap();
+        file::read(&mut again, &path, &[]).unwrap();
         for setting in settings() {
             assert_eq!(setting.get(&again), setting.get(&config), "{}", setting.name);
         }
