@@ -160,3 +160,23 @@ fn a_file_of_redis_can_be_read() {
         Some("17".into())
     );
 }
+
+#[test]
+fn the_file_is_known_by_its_whole_path() {
+    if !target::is_kival() {
+        return;
+    }
+    let home = target::start(&[]);
+    let file = home.beside("kival.conf");
+    std::fs::write(&file, "hz 20\n").unwrap();
+    let depth = std::env::current_dir().unwrap().components().count();
+    let relative = format!("{}{}", "../".repeat(depth), file.strip_prefix("/").unwrap().display());
+    let server = target::start(&[&relative]);
+    let mut client = server.client();
+    let told = std::path::PathBuf::from(client.info("server", "config_file").unwrap());
+    assert!(told.is_absolute(), "{}", told.display());
+    assert_eq!(told.canonicalize().unwrap(), file.canonicalize().unwrap());
+    assert_eq!(set(&mut client, "hz", "30"), Value::ok());
+    assert_eq!(client.call(&["CONFIG", "REWRITE"]), Value::ok());
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().next(), Some("hz 30"));
+}

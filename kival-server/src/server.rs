@@ -14,6 +14,7 @@ use crate::net::connection::Lines;
 use crate::net::doors::Doors;
 use crate::net::listener;
 use crate::net::shared::Shared;
+use crate::process::resident_memory;
 use kival_engine::fs::{FileSystem, MemoryFs, RealFs};
 use kival_engine::{Engine, OpenError, OpenReport, Options, WriteError};
 use std::sync::Arc;
@@ -70,6 +71,7 @@ impl Server {
         log: Option<LogHandle>,
     ) -> Result<Server, ServerError> {
         let config = loaded.config;
+        let memory_at_start = resident_memory().map_or(0, |memory| memory.now);
         let wake = Arc::new(Notify::new());
         let engine = open(&config, fs.clone(), wake.clone())?;
         let doors = Arc::new(Doors::open(&config).map_err(ServerError::Listen)?);
@@ -81,11 +83,13 @@ impl Server {
         let (events, event_receiver) = unbounded_channel();
         let state = ServerState {
             config,
-            config_file: loaded.file,
+            // Absolute, wherever the process goes.
+            config_file: loaded.file.map(|file| std::path::absolute(&file).unwrap_or(file)),
             log,
             run_id: run_id(),
             started: Instant::now(),
             started_at: SystemTime::now(),
+            memory_at_start,
             port: doors.port(),
             doors: doors.clone(),
             counters: Counters::default(),

@@ -234,10 +234,10 @@ fn lines<'a>(ctx: &Context<'_>, sessions: impl Iterator<Item = &'a Session>) -> 
 /// shows it where it is not in use.
 fn line(session: &Session, tracker: Option<&Tracker>) -> String {
     let text = String::from_utf8_lossy;
-    let output = session.outbox.unsent() + session.held_bytes;
+    let output = session.unsent();
     let queued = session.transaction.as_deref();
     let multi_mem = queued.map_or(0, |transaction| transaction.bytes);
-    let memory = size_of::<Session>() + session.query_bytes + multi_mem + output;
+    let memory = session.memory();
     let waits = session.parked.as_ref().is_some_and(Parked::is_blocked);
     let listens = session.subscriptions.is_some();
     let manner = session.manner;

@@ -3,11 +3,13 @@
 //! The names are Redis's where the value means what it means there, and begin with `kival_` elsewhere. A
 //! field whose value would have to be made up is not there.
 
+mod absent;
 mod statistics;
 
 use super::persistence::last_save;
 use super::{Categories, Command, Context, Flags, Group, Outcome};
 use crate::engine_task::park::Parked;
+use crate::engine_task::session::Session;
 use crate::process::{Resident, resident_memory};
 use crate::resp::{Args, Reply};
 use std::fmt::{Display, Write};
@@ -18,6 +20,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(super) const REDIS_VERSION: &str = "7.2.4";
 
 const SECONDS_A_DAY: u64 = 24 * 60 * 60;
+/// The bits of Redis's clock for idle times, which counts seconds.
+const LRU_CLOCK: u64 = 0xff_ffff;
 /// Linux counts processor time for programs in hundredths of a second, on every machine.
 const TICKS_A_SECOND: u64 = 100;
 
@@ -46,6 +50,8 @@ const SECTIONS: &[(&str, Section)] = &[
     ("Stats", stats),
     ("Replication", replication),
     ("CPU", cpu),
+    // There are none: only the title is told.
+    ("Modules", |_, _| {}),
     ("Commandstats", statistics::commandstats),
     ("Errorstats", statistics::errorstats),
     ("Latencystats", statistics::latencystats),
@@ -94,6 +100,10 @@ impl Report {
         self.line(format_args!("{name}:{value}"));
     }
 
+    fn fields(&mut self, fields: absent::Fields) {
+        fields.iter().for_each(|(name, value)| self.field(name, value));
+    }
+
     /// A size in bytes, and again for people.
     fn size(&mut self, name: &str, bytes: u64) {
         self.field(name, bytes);
@@ -125,37 +135,49 @@ pub(super) fn human(bytes: u64) -> String {
 
 fn server(ctx: &mut Context<'_>, report: &mut Report) {
     let uptime = ctx.server.started.elapsed().as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let system = rustix::system::uname();
     let os = [system.sysname(), system.release(), system.machine()].map(|part| part.to_string_lossy());
     let path = |path: Option<&std::path::Path>| path.map(|path| path.display().to_string());
     report.field("redis_version", REDIS_VERSION);
     report.field("kival_version", env!("CARGO_PKG_VERSION"));
+    report.fields(absent::BUILD);
     report.field("redis_mode", "standalone");
     report.field("os", os.join(" "));
     report.field("arch_bits", usize::BITS);
+    report.fields(absent::MADE);
     report.field("process_id", std::process::id());
+    report.field("process_supervised", "no");
     report.field("run_id", &ctx.server.run_id);
     report.field("tcp_port", ctx.server.port);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     report.field("server_time_usec", now.as_micros());
     report.field("uptime_in_seconds", uptime);
     report.field("uptime_in_days", uptime / SECONDS_A_DAY);
     report.field("hz", ctx.server.config.hz);
     report.field("configured_hz", ctx.server.config.hz);
+    report.field("lru_clock", now.as_secs() & LRU_CLOCK);
     report.field("executable", path(std::env::current_exe().ok().as_deref()).unwrap_or_default());
     report.field("config_file", path(ctx.server.config_file.as_deref()).unwrap_or_default());
     report.field("io_threads_active", 0);
 }
 
 fn clients(ctx: &mut Context<'_>, report: &mut Report) {
-    let blocked =
-        ctx.clients.iter().filter(|session| session.parked.as_ref().is_some_and(Parked::is_blocked)).count();
+    let parked = |is: fn(&Parked) -> bool| {
+        ctx.clients.iter().filter(|session| session.parked.as_ref().is_some_and(is)).count()
+    };
+    let (blocked, with_timeout) = (parked(Parked::is_blocked), parked(Parked::has_deadline));
+    let all = || ctx.clients.iter().chain([&*ctx.session]);
+    let input = all().map(|session| session.query_bytes).max().unwrap_or(0);
+    let output = all().map(Session::unsent).max().unwrap_or(0);
     report.field("connected_clients", ctx.clients.connected);
     report.field("cluster_connections", 0);
     report.field("maxclients", ctx.server.config.maxclients);
+    report.field("client_recent_max_input_buffer", input);
+    report.field("client_recent_max_output_buffer", output);
     report.field("blocked_clients", blocked);
     let [tracking, ..] = ctx.store.tracking.counts();
     report.field("tracking_clients", tracking);
+    report.field("clients_in_timeout_table", with_timeout);
     report.field("kival_most_clients", ctx.server.counters.most_clients);
 }
 
@@ -169,18 +191,25 @@ fn memory(ctx: &mut Context<'_>, report: &mut Report) {
         report.size("used_memory_peak", peak);
         report.field("used_memory_peak_perc", percent(now, peak));
         report.field("used_memory_overhead", now.saturating_sub(dataset));
+        report.field("used_memory_startup", ctx.server.memory_at_start);
         report.field("used_memory_dataset", dataset);
         report.field("used_memory_dataset_perc", percent(dataset, now));
     }
     if let Some(total) = crate::limits::total_memory() {
         report.size("total_system_memory", total);
     }
+    report.fields(absent::SCRIPTS);
     report.size("maxmemory", 0);
     report.field("maxmemory_policy", "noeviction");
     // What the program uses is told by its resident pages: the two cannot differ.
-    report.field("mem_fragmentation_ratio", "1.00");
-    report.field("mem_fragmentation_bytes", 0);
-    report.field("mem_clients_slaves", 0);
+    for overhead in ["rss_overhead", "mem_fragmentation"] {
+        report.field(&format!("{overhead}_ratio"), "1.00");
+        report.field(&format!("{overhead}_bytes"), 0);
+    }
+    let clients = ctx.clients.iter().chain([&*ctx.session]);
+    report.field("mem_clients_normal", clients.map(Session::memory).sum::<usize>());
+    report.field("mem_aof_buffer", ctx.store.engine_ref().staged_bytes());
+    report.fields(absent::MEMORY);
     report.field("mem_allocator", "mimalloc");
     report.field("kival_keydir_bytes", engine.keydir_bytes);
     report.field("kival_cache_bytes", engine.cache_bytes);
@@ -192,8 +221,7 @@ fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     let stats = engine.stats();
     let writes = engine.poisoned().is_none() && !stats.disk_full;
     let compaction = stats.compaction;
-    report.field("loading", 0);
-    report.field("async_loading", 0);
+    report.fields(absent::FORKS);
     // Redis takes the state at its start for saved.
     let backups = engine.backups();
     report.field("rdb_changes_since_last_save", ctx.store.changes - ctx.server.saves.changes_saved);
@@ -202,6 +230,9 @@ fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("rdb_last_bgsave_status", if backups.failure.is_none() { "ok" } else { "err" });
     let seconds = if backups.ended == 0 { -1 } else { backups.took_ms as i64 / 1000 };
     report.field("rdb_last_bgsave_time_sec", seconds);
+    let begun = ctx.server.saves.asked_at.filter(|_| backups.running);
+    let seconds = begun.map_or(-1, |begun| begun.elapsed().as_secs() as i64);
+    report.field("rdb_current_bgsave_time_sec", seconds);
     report.field("rdb_saves", backups.made);
     if let Some(newest) = &backups.newest {
         report.field("kival_last_backup", newest.dir.display());
@@ -222,6 +253,8 @@ fn persistence(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("aof_delayed_fsync", ctx.server.counters.delayed_syncs);
     report.field("aof_current_size", stats.log_bytes);
     report.field("aof_base_size", stats.live_bytes);
+    report.field("aof_pending_rewrite", 0);
+    report.field("aof_buffer_length", engine.staged_bytes());
     report.field("kival_segments", stats.segments);
     report.field("kival_live_bytes", stats.live_bytes);
     report.field("kival_dead_bytes", stats.log_bytes.saturating_sub(stats.live_bytes));
@@ -258,10 +291,13 @@ fn stats(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("total_net_output_bytes", counters.bytes_out);
     report.field("instantaneous_input_kbps", kilobytes(bytes_in));
     report.field("instantaneous_output_kbps", kilobytes(bytes_out));
+    report.fields(absent::REPLICA_TRAFFIC);
     report.field("rejected_connections", counters.rejected);
+    report.fields(absent::SYNCS);
     report.field("expired_keys", engine.expired);
-    report.field("evicted_keys", 0);
-    report.field("evicted_clients", 0);
+    report.field("expired_time_cap_reached_count", counters.expire_cycles_cut);
+    report.field("expire_cycle_cpu_milliseconds", counters.expire_time.as_millis());
+    report.fields(absent::EVICTION);
     report.field("keyspace_hits", ctx.store.hits);
     report.field("keyspace_misses", ctx.store.misses);
     let (channels, patterns, shard_channels) = ctx.store.channels.counts();
@@ -272,7 +308,9 @@ fn stats(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("tracking_total_keys", keys);
     report.field("tracking_total_items", items);
     report.field("tracking_total_prefixes", prefixes);
+    report.fields(absent::STATS);
     report.field("total_error_replies", counters.error_replies);
+    report.fields(absent::LAST_STATS);
     report.field("client_query_buffer_limit_disconnections", counters.query_limit_cuts);
     report.field("client_output_buffer_limit_disconnections", counters.output_limit_cuts);
     report.field("kival_cold_reads", counters.cold_reads);
@@ -290,20 +328,23 @@ fn replication(ctx: &mut Context<'_>, report: &mut Report) {
     report.field("master_failover_state", "no-failover");
     report.field("master_replid", &ctx.server.run_id);
     report.field("master_replid2", "0".repeat(40));
-    report.field("master_repl_offset", 0);
-    report.field("second_repl_offset", -1);
-    report.field("repl_backlog_active", 0);
+    report.fields(absent::REPLICATION);
 }
 
 fn cpu(_: &mut Context<'_>, report: &mut Report) {
-    let stat = read_to_string("/proc/self/stat").unwrap_or_default();
-    if let Some((user, system)) = processor_ticks(&stat) {
-        let seconds = |ticks: u64| format!("{:.6}", ticks as f64 / TICKS_A_SECOND as f64);
+    let ticks = |path: &str| processor_ticks(&read_to_string(path).unwrap_or_default());
+    let seconds = |ticks: u64| format!("{:.6}", ticks as f64 / TICKS_A_SECOND as f64);
+    if let Some((user, system)) = ticks("/proc/self/stat") {
         report.field("used_cpu_sys", seconds(system));
         report.field("used_cpu_user", seconds(user));
         // There is no fork.
         report.field("used_cpu_sys_children", seconds(0));
         report.field("used_cpu_user_children", seconds(0));
+    }
+    // The first thread has the number of the process.
+    if let Some((user, system)) = ticks(&format!("/proc/self/task/{}/stat", std::process::id())) {
+        report.field("used_cpu_sys_main_thread", seconds(system));
+        report.field("used_cpu_user_main_thread", seconds(user));
     }
 }
 

@@ -3,7 +3,7 @@
 use super::options::{SYNTAX_ERROR, is_word};
 use super::{Abort, Categories, Command, Context, Flags, Group, Outcome, Wait, WaitFor};
 use crate::resp::{Args, Reply};
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
 const IN_PROGRESS: &str = "ERR Background save already in progress";
 const VOLATILE: &str = "ERR there is nothing to link: this store lives in memory only (in-memory yes)";
@@ -75,6 +75,7 @@ fn begin(ctx: &mut Context<'_>) -> Result<u64, Abort> {
     }
     let ended = engine.backups().ended + 1;
     ctx.server.saves.changes_asked = ctx.store.changes;
+    ctx.server.saves.asked_at = Some(Instant::now());
     Ok(ended)
 }
 

@@ -52,11 +52,16 @@ impl EngineTask {
             self.store.tell_expired();
             self.deliver_to_others();
             self.invalidate_for_others();
-            if removed < EXPIRE_STEP || started.elapsed() >= budget {
+            if removed < EXPIRE_STEP {
+                break;
+            }
+            if started.elapsed() >= budget {
+                self.server.counters.expire_cycles_cut += 1;
                 break;
             }
             self.end_turn();
         }
+        self.server.counters.expire_time += started.elapsed();
         self.note_since(monitored, "expire-cycle");
     }
 

@@ -28,6 +28,11 @@ impl Following {
         Following { query, blocks, deadline, unblocked: None }
     }
 
+    /// Whether it waits for a time only.
+    pub fn has_deadline(&self) -> bool {
+        self.deadline.is_some()
+    }
+
     /// Whether CLIENT UNBLOCK can wake it.
     pub fn blocks(&self) -> bool {
         self.blocks

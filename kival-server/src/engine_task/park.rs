@@ -36,6 +36,15 @@ impl Parked {
         matches!(self, Parked::Waiting(_) | Parked::Following(_) | Parked::Migrating)
     }
 
+    /// Whether it is over at some time, whatever happens.
+    pub fn has_deadline(&self) -> bool {
+        match self {
+            Parked::Waiting(wait) => wait.deadline.is_some(),
+            Parked::Following(following) => following.has_deadline(),
+            _ => false,
+        }
+    }
+
     /// Whether its client counts as blocked: not if values are being read, or sent.
     pub fn is_blocked(&self) -> bool {
         !matches!(self, Parked::Reading | Parked::Migrating)

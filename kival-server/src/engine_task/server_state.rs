@@ -10,7 +10,7 @@ use crate::logging::LogHandle;
 use crate::net::doors::Doors;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// State that is neither keys nor a client.
 pub struct ServerState {
@@ -26,6 +26,8 @@ pub struct ServerState {
     pub started: Instant,
     /// The same as wall time.
     pub started_at: SystemTime,
+    /// Resident memory before the store was opened, in bytes.
+    pub memory_at_start: u64,
     /// The port that is served, in case the configured one is 0.
     pub port: u16,
     /// Where it is served.
@@ -67,6 +69,8 @@ pub struct Saves {
     pub made: u64,
     /// Changes when the last backup was asked for.
     pub changes_asked: u64,
+    /// When that was.
+    pub asked_at: Option<Instant>,
     /// Changes that the last one which was made holds.
     pub changes_saved: u64,
 }
@@ -94,6 +98,10 @@ pub struct Counters {
     pub query_limit_cuts: u64,
     /// Syncs that took longer than a second.
     pub delayed_syncs: u64,
+    /// Time spent on removing expired keys by the clock.
+    pub expire_time: Duration,
+    /// How often that was cut short.
+    pub expire_cycles_cut: u64,
     /// Reads that had to wait for the disk.
     pub cold_reads: u64,
     /// Reads that found damage.

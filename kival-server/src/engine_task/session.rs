@@ -159,6 +159,17 @@ impl Session {
         self.parked.is_none() && self.backlog.is_empty() && self.held.is_empty()
     }
 
+    /// Bytes of replies that it has not taken yet.
+    pub fn unsent(&self) -> usize {
+        self.outbox.unsent() + self.held_bytes
+    }
+
+    /// Bytes that it takes, requests and replies that wait included.
+    pub fn memory(&self) -> usize {
+        let queued = self.transaction.as_deref().map_or(0, |transaction| transaction.bytes);
+        size_of::<Session>() + self.query_bytes + queued + self.unsent()
+    }
+
     /// What a failed append would have to take back.
     pub fn standing(&self) -> Standing {
         let Session { db, protocol, authenticated, durability, manner, .. } = *self;
