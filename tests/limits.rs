@@ -155,6 +155,11 @@ fn http_is_cut() {
     let answer = cut(server.client(), b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nSET stolen yes\r\n");
     assert!(!answer.contains("OK"), "{answer}");
     assert_eq!(server.client().call(&["EXISTS", "stolen"]), Value::Int(0));
+    for header in [&b"*1\r\n$5\r\nhOsT:\r\n"[..], b"MULTI\r\nhost: x\r\n"] {
+        let answer = cut(server.client(), &[header, b"SET stolen yes\r\n"].concat());
+        assert!(answer.is_empty() || answer == "+OK\r\n", "{answer}");
+    }
+    assert!(server.log().contains("SECURITY ATTACK"), "{}", server.log());
 }
 
 #[test]

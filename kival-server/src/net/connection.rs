@@ -206,7 +206,15 @@ impl Connection {
     /// Has the error sent behind the replies so far; the engine task then closes the connection.
     async fn break_off(&mut self, error: ProtocolError) {
         self.deaf = true;
-        tracing::info!(client = self.client.id, %error, "closing a client");
+        if matches!(error, ProtocolError::CrossProtocol) {
+            tracing::warn!(
+                client = self.client.id,
+                "possible SECURITY ATTACK: somebody sends POST or Host: as a \
+                command, likely a browser that a page makes do it (cross protocol scripting); closing the connection"
+            );
+        } else {
+            tracing::info!(client = self.client.id, %error, "closing a client");
+        }
         self.say(Said::Broke(error.reply())).await;
         // The end of its input does not end it before that answer.
         self.outbox.sent_batch();
