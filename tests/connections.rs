@@ -64,6 +64,56 @@ fn nothing_of_a_killed_connection_runs_any_more() {
 }
 
 #[test]
+fn nothing_behind_its_own_end_is_answered_to_a_connection() {
+    let server = server();
+    for (lines, expected) in [
+        ("CLIENT KILL TYPE normal SKIPME no\r\nPING\r\n", ":1\r\n"),
+        (
+            "MULTI\r\nPING\r\nCLIENT KILL TYPE normal SKIPME no\r\nSET k v\r\nPING\r\nEXEC\r\nPING\r\n",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*4\r\n+PONG\r\n:1\r\n",
+        ),
+    ] {
+        let mut client = server.client();
+        client.write(lines.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(client.until_closed()).unwrap(), expected, "{lines}");
+    }
+    // What stood in the transaction has run all the same.
+    assert_eq!(server.client().call(&["GET", "k"]), Value::bulk("v"));
+}
+
+#[test]
+fn the_last_command_is_listed_whether_it_ran_or_not() {
+    let server = server();
+    let (mut client, mut watcher) = (server.client(), server.client());
+    let own = id(&mut client);
+    for (line, expected) in [
+        ("GET", "get"),
+        ("NOSUCH", "NULL"),
+        ("CONFIG GET", "config|get"),
+        ("CONFIG NOSUCH", "NULL"),
+        ("GET k", "get"),
+    ] {
+        client.call(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(shown(&mut watcher, &own, "cmd").as_deref(), Some(expected), "{line}");
+    }
+}
+
+#[test]
+fn a_watch_that_has_failed_is_listed() {
+    let server = server();
+    let (mut client, mut other) = (server.client(), server.client());
+    let own = id(&mut client);
+    client.call(&["WATCH", "k"]);
+    assert_eq!(shown(&mut other, &own, "flags").as_deref(), Some("N"));
+    other.call(&["SET", "k", "v"]);
+    assert_eq!(shown(&mut other, &own, "flags").as_deref(), Some("d"));
+    client.call(&["MULTI"]);
+    assert_eq!(shown(&mut other, &own, "flags").as_deref(), Some("xd"));
+    assert_eq!(client.call(&["EXEC"]), Value::Nil);
+    assert_eq!(shown(&mut other, &own, "flags").as_deref(), Some("N"));
+}
+
+#[test]
 fn replies_can_be_left_out() {
     let server = server();
     let mut client = server.client();

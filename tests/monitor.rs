@@ -99,6 +99,18 @@ fn a_client_that_monitors_is_shown_its_own_commands_and_keeps_off_the_keys() {
 }
 
 #[test]
+fn a_quit_is_shown_to_all_but_its_own_client() {
+    let server = target::start(&[]);
+    let (mut leaving, mut monitor) = (server.client(), server.client());
+    for client in [&mut leaving, &mut monitor] {
+        assert_eq!(client.call(&["MONITOR"]), Value::ok());
+    }
+    leaving.write(b"QUIT\r\nPING\r\n").unwrap();
+    assert_eq!(leaving.until_closed(), b"+OK\r\n");
+    assert_eq!(line(&mut monitor), r#"[0 127.0.0.1] "QUIT""#);
+}
+
+#[test]
 fn a_monitor_that_does_not_read_is_cut() {
     let server = target::start(&["--client-output-buffer-limit", "pubsub 1mb 0 0"]);
     if !target::is_kival() {

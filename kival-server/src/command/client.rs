@@ -4,11 +4,12 @@ mod steer;
 mod tracking;
 
 use super::introspection::help;
-use super::options::{SYNTAX_ERROR, is_word};
+use super::options::{SYNTAX_ERROR, c_string, is_word};
 use super::{Abort, Categories, Command, Context, Flags, Group, Outcome};
 use crate::engine_task::park::Parked;
 use crate::engine_task::session::Session;
 use crate::engine_task::tracking::Tracker;
+use crate::engine_task::transaction::Watched;
 use crate::number::parse_i64;
 use crate::resp::{Args, ErrorReply, Reply};
 
@@ -221,18 +222,23 @@ fn parse_selection(args: Args<'_>) -> Result<Selection, Abort> {
 }
 
 fn unknown_type(kind: &[u8]) -> Abort {
-    ErrorReply::from([b"ERR Unknown client type '", kind, b"'"].concat()).into()
+    ErrorReply::from([b"ERR Unknown client type '", c_string(kind), b"'"].concat()).into()
 }
 
 fn lines<'a>(ctx: &Context<'_>, sessions: impl Iterator<Item = &'a Session>) -> Reply {
     let trackers = ctx.store.tracking.by_id();
-    let text: String = sessions.map(|session| line(session, trackers.get(&session.id).copied())).collect();
+    let is_touched =
+        |watched: &Watched| ctx.store.watches.changes(watched.db, &watched.key) != watched.changes;
+    let one = |session: &Session| {
+        line(session, trackers.get(&session.id).copied(), session.watched.iter().any(is_touched))
+    };
+    let text: String = sessions.map(one).collect();
     Reply::Verbatim { format: "txt", text: text.into() }
 }
 
 /// The line of one connection, with the fields of Redis 7.2. What does not exist here is shown as Redis
-/// shows it where it is not in use.
-fn line(session: &Session, tracker: Option<&Tracker>) -> String {
+/// shows it where it is not in use. `touched`: a key that it watches was changed.
+fn line(session: &Session, tracker: Option<&Tracker>, touched: bool) -> String {
     let text = String::from_utf8_lossy;
     let output = session.unsent();
     let queued = session.transaction.as_deref();
@@ -249,6 +255,7 @@ fn line(session: &Session, tracker: Option<&Tracker>) -> String {
         (tracker.is_some(), 't'),
         (tracker.is_some_and(|own| own.broken), 'R'),
         (tracker.is_some_and(|own| own.broadcast), 'B'),
+        (touched, 'd'),
         (session.closing, 'c'),
         (manner.no_evict, 'e'),
         (manner.no_touch, 'T'),
@@ -335,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_line_has_the_fields_of_redis_in_its_order() {
-        let line = line(&session(), None);
+        let line = line(&session(), None, false);
         let names: Vec<&str> = line.split_whitespace().filter_map(|field| field.split('=').next()).collect();
         assert_eq!(
             names.join(" "),

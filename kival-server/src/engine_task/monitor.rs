@@ -74,8 +74,8 @@ impl EngineTask {
         let depends = self.store.engine_ref().last_sequence();
         let mut receivers = self.server.monitors.clients.clone();
         receivers.retain(|receiver| {
-            // Its own session is not among the others while its command runs.
-            let wanted = |session: &Session| session.manner.replies.are_sent();
+            // Its own session is not among the others while its command runs. It is not shown its QUIT.
+            let wanted = |session: &Session| session.manner.replies.are_sent() && !session.closing;
             if *receiver == client {
                 wanted(session)
             } else {

@@ -111,8 +111,9 @@ impl EngineTask {
         client: ClientKey,
         args: Args<'_>,
     ) -> (Step, Option<Row>) {
-        self.server.counters.commands += 1;
-        let row = match command::resolve(args) {
+        let resolved = command::resolve(args);
+        session.last_command = resolved.as_ref().ok().copied();
+        let row = match resolved {
             Ok(row) => row,
             Err(error) => return (self.refuse_unrun(session, args, error), None),
         };
@@ -138,6 +139,7 @@ impl EngineTask {
             // It runs again, and counts then.
             return (step, None);
         }
+        self.server.counters.commands += 1;
         if self.store.tracking.is_on() {
             self.store.tracking.ran(client, row.command, args);
         }
@@ -219,7 +221,7 @@ impl EngineTask {
     }
 
     /// What every command must pass: its arity is right, it is allowed, its client is known.
-    fn gates(&self, session: &mut Session, row: Row, args: Args<'_>) -> Result<(), ErrorReply> {
+    fn gates(&self, session: &Session, row: Row, args: Args<'_>) -> Result<(), ErrorReply> {
         let command = row.command;
         if !command.takes(args.len()) {
             let name = row.name();
@@ -242,7 +244,6 @@ impl EngineTask {
         if session.monitors && command.flags.has_any(TOUCHES_KEYS) {
             return Err(MONITORS.into());
         }
-        session.last_command = Some(row);
         Ok(())
     }
 

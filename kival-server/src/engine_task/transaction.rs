@@ -120,13 +120,14 @@ impl EngineTask {
         let noted = self.store.tracking.noted();
         let mut databases = Vec::with_capacity(transaction.queue.len());
         let mut replies = Vec::with_capacity(transaction.queue.len());
-        let manner = |session: &Session| (session.protocol, session.manner.replies.are_sent());
-        let (began, mut manners) = (manner(session), Vec::with_capacity(transaction.queue.len()));
+        // Behind the reply of what has closed the connection there is none.
+        let manner = |session: &Session, open| (session.protocol, open && session.manner.replies.are_sent());
+        let (began, mut manners) = (manner(session, true), Vec::with_capacity(transaction.queue.len()));
         let mut read = Instant::now();
         let mut ran = Vec::with_capacity(transaction.queue.len());
         for queued in &transaction.queue {
             databases.push(session.db);
-            let sent = self.store.channels.outgoing.len();
+            let (sent, open) = (self.store.channels.outgoing.len(), !session.closing);
             let outcome = self.execute(session, client, queued.row.command, queued.args());
             let reply = match self.queued_reply(outcome) {
                 Ok(reply) => reply,
@@ -147,7 +148,7 @@ impl EngineTask {
                     return Step::Park(Parked::Reading);
                 }
             };
-            manners.push(manner(session));
+            manners.push(manner(session, open));
             self.store.tracking.ran(client, queued.row.command, queued.args());
             let now = Instant::now();
             ran.push((now.duration_since(std::mem::replace(&mut read, now)), reply.is_error()));
@@ -162,6 +163,7 @@ impl EngineTask {
         }
         // Not before all have run: those that run again because of a cold value are booked once.
         databases.push(session.db);
+        self.server.counters.commands += ran.len() as u64;
         for ((queued, (took, failed)), db) in transaction.queue.iter().zip(ran).zip(&databases[1..]) {
             self.server.monitors.note(*db, session.addr, queued.row.command, queued.args());
             self.book(session, queued.row, 1, took, queued.args());
