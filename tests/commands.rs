@@ -204,6 +204,9 @@ fn every_command_is_exercised_by_a_whole_system_test() {
     assert!(silent.is_empty(), "no test says {silent:?}");
 }
 
+const LONG: &str = "an-option-whose-name-is-longer-than-the-hundred-and-twenty-eight-bytes-that-redis-shows-of-some-names-\
+    in-its-errors-and-of-others-it-shows-all";
+
 #[test]
 fn small_commands_answer_as_those_of_redis() {
     let debug = ["--enable-debug-command", "yes"];
@@ -223,6 +226,23 @@ fn small_commands_answer_as_those_of_redis() {
         &["WAIT", "x", "5"],
         &["WAIT", "1", "-5"],
         &["WAIT", "1"],
+        &["DEBUG", "RELOAD", "NOSUCH"],
+        &["DEBUG", "RELOAD", "NOSAVE", "NOSUCH"],
+        &["DEBUG", "NO\0SUCH"],
+        &["DEBUG", LONG],
+        &["DEBUG", "ERROR", "LIKE this"],
+        &["CLIENT", "LIST", "TYPE", "NO\0SUCH"],
+        &["CLIENT", "LIST", "TYPE", LONG],
+        &["CONFIG", "SET", "no\0such", "1"],
+        &["CONFIG", "SET", LONG, "1"],
+        &["CONFIG", "SET", "dir", "/tmp"],
+        &["CONFIG", "GET", "HZ"],
+        &["CONFIG", "GET", "hZ", "HZ*"],
+        &["CONFIG", "GET", "HZ\0"],
+        &["CONFIG", "GET", "HZ*\0x"],
+        &["LOLWUT", "VERSION", "5", "a"],
+        &["LOLWUT", "VERSION", "5", "1", "1", "a"],
+        &["LOLWUT", "VERSION", "6", "1", "a"],
         &["DEBUG", "SLEEP", "0"],
         &["DEBUG", "SLEEP"],
         &["CONFIG", "REWRITE"],
@@ -231,6 +251,36 @@ fn small_commands_answer_as_those_of_redis() {
     for request in requests {
         assert_eq!(left.call(request), right.call(request), "{request:?}");
     }
+}
+
+#[test]
+fn commands_and_errors_are_counted_as_redis_counts_them() {
+    let debug = ["--enable-debug-command", "yes"];
+    let Some(redis) = Launch::redis(&debug) else { return };
+    let (redis, server) = (redis.start(), target::start(&debug));
+    let (mut left, mut right) = (server.client(), redis.client());
+    let requests: &[&[&str]] = &[
+        &["CONFIG", "RESETSTAT"],
+        &["PING"],
+        &["NOSUCH"],
+        &["GET"],
+        &["DEBUG", "ERROR", "LIKE this"],
+        &["MULTI"],
+        &["SET", "k", "v"],
+        &["DEBUG", "ERROR", "LIKE that"],
+        &["INCR", "k"],
+        &["EXEC"],
+        &["MULTI"],
+        &["GET"],
+        &["EXEC"],
+    ];
+    for request in requests {
+        assert_eq!(left.call(request), right.call(request), "{request:?}");
+    }
+    for field in ["total_commands_processed", "total_error_replies"] {
+        assert_eq!(left.info("stats", field), right.info("stats", field), "{field}");
+    }
+    assert_eq!(left.call(&["INFO", "errorstats"]), right.call(&["INFO", "errorstats"]));
 }
 
 #[test]

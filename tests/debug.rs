@@ -23,8 +23,8 @@ fn a_reload_keeps_all_keys_and_clients() {
     other.call(&["MULTI"]);
     other.call(&["SET", "watched", "1"]);
     let before = client.call(&["PEXPIRETIME", "expiring"]);
-    for how in ["RELOAD", "LOADAOF"] {
-        client.send(&["DEBUG", how]);
+    for how in ["RELOAD", "LOADAOF", "RELOAD NOSAVE", "RELOAD merge NoFlush nosave"] {
+        client.send(&["DEBUG"].into_iter().chain(how.split(' ')).collect::<Vec<_>>());
         client.send(&["GET", "plain"]);
         assert_eq!((client.read(), client.read()), (Value::ok(), Value::bulk("value")), "{how}");
     }

@@ -1,13 +1,14 @@
 //! DEBUG: what helps to test the server and the programs that use it.
 
 use super::options::is_word;
-use super::{Abort, Command, Context, Flags, Group, Outcome, Wait, WaitFor, object};
+use super::{Abort, Command, Context, Flags, Group, Outcome, SHOWN, Wait, WaitFor, object, shown};
 use crate::number::parse_f64;
 use crate::rdb;
 use crate::resp::{Args, Reply};
 use std::time::Duration;
 
 const NO_SUCH_KEY: &str = "ERR no such key";
+const RELOAD_OPTIONS: &str = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
 const RELOAD_IN_EXEC: &str = "ERR DEBUG RELOAD is not possible inside a transaction";
 const RELOAD_IN_BACKUP: &str = "ERR DEBUG RELOAD is not possible while a backup is made";
 
@@ -38,8 +39,8 @@ const HELP: &[&str] = &[
     "    Writes a line to the server's log.",
     "OBJECT <key>",
     "    Tells how a value is kept.",
-    "RELOAD",
-    "    Closes the store, and opens it again from disk.",
+    "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+    "    Closes the store, and opens it again from disk; the options make no difference.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Whether expired keys are removed before somebody looks for them.",
     "SLEEP <seconds>",
@@ -52,7 +53,12 @@ fn debug(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     match () {
         () if is("error", 1) => error(&args[2]),
         () if is("help", 0) => Ok(HELP.iter().map(|line| Reply::status(*line)).collect()),
-        () if is("loadaof", 0) || is("reload", 0) => reload(ctx),
+        () if is("loadaof", 0) => reload(ctx),
+        () if is_word(subcommand, "reload") => {
+            let known =
+                |option: &[u8]| ["merge", "noflush", "nosave"].iter().any(|word| is_word(option, word));
+            if args.tail(2).iter().all(known) { reload(ctx) } else { Err(RELOAD_OPTIONS.into()) }
+        }
         () if is("log", 1) => {
             tracing::warn!(text = %String::from_utf8_lossy(&args[2]), "DEBUG LOG");
             Ok(Reply::Ok)
@@ -70,16 +76,16 @@ fn debug(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
         () => {
             let what = b"ERR unknown subcommand or wrong number of arguments for '";
-            Err(Abort::Error([what, subcommand, b"'. Try DEBUG HELP."].concat().into()))
+            Err(Abort::Error([what, shown(subcommand, SHOWN), b"'. Try DEBUG HELP."].concat().into()))
         }
     }
 }
 
-/// An error is one line, whatever the text.
+/// An error is one line, whatever the text. As in Redis it is counted nowhere.
 fn error(text: &[u8]) -> Outcome {
     let line: Vec<u8> =
         text.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect();
-    Err(Abort::Error(line.into()))
+    Ok(Reply::Sequence(vec![Reply::Error(line.into())]))
 }
 
 /// The address of Redis's answer is here the sequence of the record in the log.

@@ -30,7 +30,13 @@ fn lolwut(ctx: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if let (Some(word), Some(version)) = (args.get(1), args.get(2))
         && is_word(word, "version")
     {
-        integer(version)?;
+        // How large the pictures of these versions are to be.
+        let sizes = match integer(version)? {
+            5 => 3,
+            6 => 2,
+            _ => 0,
+        };
+        args.tail(3).iter().take(sizes).try_for_each(|size| integer(size).map(drop))?;
     }
     let picture = draw(&ctx.store.engine_ref().segments());
     let text = format!("{picture}\nkival ver. {}\n", env!("CARGO_PKG_VERSION"));

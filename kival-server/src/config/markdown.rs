@@ -23,7 +23,7 @@ fn row(setting: &Setting) -> String {
     let values = setting.value_name().to_lowercase().replace('_', " ").replace('|', "\\|");
     let change = match setting.change {
         Change::RunTime => "any time",
-        Change::Start => "at start",
+        Change::Start | Change::Protected => "at start",
         Change::Never => "never",
     };
     format!("| `{}` | {values} | `{default}` | {change} | {} |\n", setting.name, cell(setting.help))

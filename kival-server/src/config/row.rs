@@ -94,6 +94,8 @@ pub enum Change {
     RunTime,
     /// Only when the server starts.
     Start,
+    /// The same, and Redis has another word for it.
+    Protected,
     /// Never: it tells how kival is.
     Never,
 }

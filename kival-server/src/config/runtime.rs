@@ -48,6 +48,9 @@ pub enum Refusal {
     /// It cannot change while the server runs.
     #[error("can't set immutable config")]
     Immutable,
+    /// The same, for what would let a client write where it should not.
+    #[error("can't set protected config")]
+    Protected,
     /// The command names it twice.
     #[error("duplicate parameter")]
     Duplicate,
@@ -68,17 +71,24 @@ impl SetError {
 
 impl Config {
     /// CONFIG GET: names and values of the settings that match any of the patterns, each once, in the order
-    /// of the table. Patterns are lowered before `matches(pattern, name)` sees them.
+    /// of the table. A name that is no pattern is answered as it was asked. `matches(pattern, name)` ignores case.
     pub fn get_matching<P: AsRef<[u8]>>(
         &self,
         patterns: &[P],
         matches: impl Fn(&[u8], &[u8]) -> bool,
-    ) -> Vec<(&'static str, Vec<u8>)> {
-        let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.as_ref().to_ascii_lowercase()).collect();
-        settings()
-            .filter(|setting| patterns.iter().any(|pattern| matches(pattern, setting.name.as_bytes())))
-            .map(|setting| (setting.name, setting.get(self)))
-            .collect()
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let asked = |name: &'static str, pattern: &[u8]| {
+            let (name, glob) = (name.as_bytes(), c_string(pattern));
+            match glob.iter().any(|byte| b"[*?".contains(byte)) {
+                true => matches(glob, name).then(|| name.to_vec()),
+                false => pattern.eq_ignore_ascii_case(name).then(|| pattern.to_vec()),
+            }
+        };
+        let found = |setting: &Setting| {
+            let name = patterns.iter().find_map(|pattern| asked(setting.name, pattern.as_ref()))?;
+            Some((name, setting.get(self)))
+        };
+        settings().filter_map(found).collect()
     }
 
     /// CONFIG SET: all the pairs of name and value, or none. Names are checked before values, and the first
@@ -113,9 +123,11 @@ fn may_set<'a>(names: impl Iterator<Item = &'a [u8]>) -> Result<Vec<&'static Set
     for name in names {
         let setting = Setting::find(name).ok_or_else(|| SetError::Unknown { name: one_line(name) })?;
         let refused = |why| SetError::Failed { name: one_line(name), why };
-        // A fact may be set to what it is.
-        if setting.change == Change::Start {
-            return Err(refused(Refusal::Immutable));
+        match setting.change {
+            Change::Start => return Err(refused(Refusal::Immutable)),
+            Change::Protected => return Err(refused(Refusal::Protected)),
+            // A fact may be set to what it is.
+            Change::RunTime | Change::Never => {}
         }
         if settings.iter().any(|earlier| earlier.name == setting.name) {
             return Err(refused(Refusal::Duplicate));
@@ -125,7 +137,12 @@ fn may_set<'a>(names: impl Iterator<Item = &'a [u8]>) -> Result<Vec<&'static Set
     Ok(settings)
 }
 
-/// A client's name for a setting, fit for the single line of an error reply.
+/// What C sees of it: all up to a NUL.
+fn c_string(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A client's name for a setting, fit for the single line of an error reply: what C sees of it.
 fn one_line(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).replace(['\r', '\n'], " ")
+    String::from_utf8_lossy(c_string(name)).replace(['\r', '\n'], " ")
 }

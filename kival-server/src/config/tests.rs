@@ -219,7 +219,8 @@ fn check_get(patterns: &[&str], expected: &[(&str, &str)]) {
         None => name == pattern,
     };
     let found = Config::default().get_matching(patterns, matches);
-    let expected: Vec<_> = expected.iter().map(|(name, value)| (*name, value.as_bytes().to_vec())).collect();
+    let bytes = |text: &&str| text.as_bytes().to_vec();
+    let expected: Vec<_> = expected.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
     assert_eq!(found, expected, "{patterns:?}");
 }
 
@@ -227,7 +228,9 @@ fn check_get(patterns: &[&str], expected: &[(&str, &str)]) {
 fn config_get_answers_each_setting_once() {
     check_get(&["save"], &[("save", "")]);
     check_get(&["appendonly"], &[("appendonly", "yes")]);
-    check_get(&["PORT", "po*", "hz"], &[("port", "6380"), ("hz", "10")]);
+    check_get(&["PORT", "po*", "hz"], &[("PORT", "6380"), ("hz", "10")]);
+    check_get(&["po*", "PORT", "hz\0"], &[("port", "6380")]);
+    check_get(&["po*\0x"], &[("port", "6380")]);
     check_get(&["log*"], &[("loglevel", "notice"), ("logfile", ""), ("log-format", "text")]);
     check_get(&["nothing"], &[]);
     assert_eq!(Config::default().get_matching(&["*"], |_, _| true).len(), settings().count());
@@ -349,6 +352,7 @@ fn config_set_changes_all_or_nothing_and_tells_the_first_thing_wrong() {
     let unknown = "ERR Unknown option or number of arguments for CONFIG SET - ";
     check_refused(&[("timeout", "5"), ("hz", "abc")], "hz", "argument couldn't be parsed into an integer");
     check_refused(&[("databases", "abc")], "databases", immutable);
+    check_refused(&[("dir", "/")], "dir", "can't set protected config");
     check_refused(&[("tcp-backlog", "11"), ("hz", "abc")], "tcp-backlog", immutable);
     check_refused(&[("databases", "3"), ("port", "70000")], "databases", immutable);
     check_refused(&[("PORT", "7"), ("port", "7")], "port", "duplicate parameter");
@@ -357,6 +361,7 @@ fn config_set_changes_all_or_nothing_and_tells_the_first_thing_wrong() {
     check_reply(&[("foo", "1")], &format!("{unknown}'foo'"));
     check_reply(&[("hz", "abc"), ("Xy", "5"), ("z", "5")], &format!("{unknown}'Xy'"));
     check_reply(&[("a\r\nb", "1")], &format!("{unknown}'a  b'"));
+    check_reply(&[("a\0b", "1")], &format!("{unknown}'a'"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The store: where it is, when a write is durable, and its sizes.
 
 use super::{GIB, KIB, SIZE_MAX, fit};
-use crate::config::row::Change::{RunTime, Start};
+use crate::config::row::Change::{Protected, RunTime, Start};
 use crate::config::row::Heading::Store;
 use crate::config::row::{Kind, Setting};
 use crate::config::values::{AppendFsync, OnCorruption};
@@ -27,7 +27,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         kind: Kind::Path { may_be_empty: false, get: |c| &c.dir, set: |c, path| c.dir = path },
         default: "./kival-data",
         unit: "",
-        change: Start,
+        change: Protected,
         help: "Directory of the store; made if it is not there",
     },
     Setting {
