@@ -131,10 +131,11 @@ class Server:
             time.sleep(0.2)
 
     def cpu(self):
-        """Seconds of processor time that all its threads have used."""
+        """Seconds of processor time that all its threads have used, and the children that have ended: redis-server
+        rewrites its log in a child, where kival merges in a thread."""
         with open(f"/proc/{self.pid}/stat") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+        return sum(int(ticks) for ticks in fields[11:15]) / TICKS_A_SECOND
 
     def resident(self):
         """Bytes of memory that it has."""

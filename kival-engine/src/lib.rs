@@ -43,4 +43,5 @@ pub use log::backup::Backup;
 pub use log::scrub::{DamagedPlace, Fault};
 pub use log::segments::SegmentState;
 pub use log::sync::Waker;
+pub use priority::step_back;
 pub use recovery::{OpenReport, TornTail};

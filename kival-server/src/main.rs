@@ -54,7 +54,9 @@ fn serve(mut loaded: Loaded, log: LogHandle) -> Result<(), Box<dyn std::error::E
         tracing::warn!("{warning}");
     }
     loaded.config.maxclients = files.clients;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Threads that the runtime starts read from the disk and write large values: clients come first.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.on_thread_start(kival_engine::step_back).enable_all().build()?;
     runtime.block_on(async {
         let fs = file_system(&loaded.config);
         Server::start(loaded, fs, Some(log))?.run().await?;

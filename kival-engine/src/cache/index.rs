@@ -4,9 +4,15 @@
 //! position lies behind the ring's tail is free by itself: nothing has to be removed when the ring moves on.
 //! Until it is used again it tells that the value was here lately. A set that is full loses a value early, which
 //! a cache may.
+//!
+//! Writes note one sequence after the other. So neighbours lie in neighbouring sets, whose lines the processor loads
+//! ahead, and only runs of them are scattered; each run in an order of its own, since every second sequence, say, may
+//! be one that nobody will ask for.
 
 /// Slots of a set.
 const WAYS: usize = 8;
+/// Sequences of a run, at most: two to the power of this.
+const RUN_BITS: u32 = 5;
 const SPOT_BITS: u32 = 48;
 const SPOT_MASK: u64 = (1 << SPOT_BITS) - 1;
 /// Positions are multiples of this many bytes.
@@ -43,13 +49,14 @@ struct Set([u64; WAYS]);
 #[derive(Debug)]
 pub(super) struct Index {
     sets: Vec<Set>,
+    run_bits: u32,
 }
 
 impl Index {
     /// An index of at most `bytes` bytes, one set at least.
     pub(super) fn new(bytes: u64) -> Index {
         let sets = (bytes / size_of::<Set>() as u64).max(1);
-        Index { sets: vec![Set::default(); sets as usize] }
+        Index { sets: vec![Set::default(); sets as usize], run_bits: sets.ilog2().min(RUN_BITS) }
     }
 
     /// Bytes held.
@@ -59,10 +66,14 @@ impl Index {
 
     #[inline]
     fn locate(&self, sequence: u64) -> (usize, u64) {
-        // Sequences follow each other: multiplied by the golden ratio they scatter.
-        let hash = sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let set = (u128::from(hash) * self.sets.len() as u128) >> u64::BITS;
-        (set as usize, hash & 0xffff)
+        // Numbers follow each other: multiplied by the golden ratio they scatter.
+        let scattered = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = scattered(sequence >> self.run_bits);
+        let first = (u128::from(hash) * self.sets.len() as u128) >> u64::BITS;
+        let within = (sequence ^ hash >> 20) & ((1 << self.run_bits) - 1);
+        let set = first as usize + within as usize;
+        let over = if set >= self.sets.len() { self.sets.len() } else { 0 };
+        (set - over, scattered(sequence) & 0xffff)
     }
 
     /// Loads the line of a sequence; what it gives means nothing.

@@ -141,20 +141,39 @@ impl ValueCache {
         if !self.admits(value.len()) {
             return;
         }
-        // A value that was here lately, and comes again, has passed its probation.
-        let known = self.index.candidates(sequence).any(|spot| !self.is_live(spot));
-        self.keep(known, sequence, value);
+        self.keep(self.is_known(sequence), sequence, value);
     }
 
-    /// Keeps a value, in place of that of the record that it overwrites.
+    /// As [`Self::insert`]; a large value is shared, not copied.
+    pub(crate) fn insert_shared(&mut self, sequence: u64, value: &Bytes) {
+        if value.len() < self.large_from {
+            self.insert(sequence, value);
+        } else if self.admits(value.len()) {
+            self.keep_large(self.is_known(sequence), sequence, value.clone());
+        }
+    }
+
+    /// Keeps a value that was written. A large one costs a copy, and is kept when it is read first.
+    pub(crate) fn insert_written(&mut self, sequence: u64, value: &[u8]) {
+        if value.len() < self.large_from {
+            self.insert(sequence, value);
+        }
+    }
+
+    /// Whether a value was here lately: if it comes again, it has passed its probation.
+    fn is_known(&self, sequence: u64) -> bool {
+        self.index.candidates(sequence).any(|spot| !self.is_live(spot))
+    }
+
+    /// Keeps a value, in place of that of the record that it overwrites, as [`Self::insert_written`] does.
     pub(crate) fn replace(&mut self, old: u64, sequence: u64, value: &[u8]) {
-        if !self.admits(value.len()) {
+        if value.len() >= self.large_from || !self.admits(value.len()) {
             return self.remove(old);
         }
         let Some(spot) = self.spot(old) else { return self.keep(false, sequence, value) };
         self.index.remove(old, spot);
         let ring = if spot.main { &mut self.main } else { &mut self.probation };
-        if value.len() < self.large_from && ring.overwrite(spot.position, sequence, value) {
+        if ring.overwrite(spot.position, sequence, value) {
             self.note(sequence, spot);
         } else {
             self.forget_large(old);
@@ -167,14 +186,18 @@ impl ValueCache {
             self.make_room(value.len());
             self.push(known, sequence, Some(value), 0);
         } else {
-            // A copy of its own: a slice of a larger buffer would keep the whole buffer alive.
-            self.large_bytes += value.len() as u64 + LARGE_OVERHEAD;
-            if let Some(same) = self.large.insert(sequence, Bytes::copy_from_slice(value)) {
-                self.large_bytes -= same.len() as u64 + LARGE_OVERHEAD;
-            }
-            self.make_room(0);
-            self.push(known, sequence, None, 0);
+            self.keep_large(known, sequence, Bytes::copy_from_slice(value));
         }
+    }
+
+    /// Holds a value beside the rings. It must not be a part of something much larger: that would stay with it.
+    fn keep_large(&mut self, known: bool, sequence: u64, value: Bytes) {
+        self.large_bytes += value.len() as u64 + LARGE_OVERHEAD;
+        if let Some(same) = self.large.insert(sequence, value) {
+            self.large_bytes -= same.len() as u64 + LARGE_OVERHEAD;
+        }
+        self.make_room(0);
+        self.push(known, sequence, None, 0);
     }
 
     fn push(&mut self, main: bool, sequence: u64, value: Option<&[u8]>, reads: u8) {
@@ -255,7 +278,7 @@ impl ValueCache {
     /// Holds a value that was read for a waiting command, until [`Self::unpin`].
     pub(crate) fn pin(&mut self, sequence: u64, value: Bytes) {
         if self.spot(sequence).is_none() {
-            self.insert(sequence, &value);
+            self.insert_shared(sequence, &value);
         }
         self.pinned.insert(sequence, value);
     }

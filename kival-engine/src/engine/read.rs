@@ -151,8 +151,11 @@ impl Engine {
         }
         if size > SCRATCH {
             let at = at();
-            let value = at.value(|file, buffer, offset| file.read_at_cached(buffer, offset))?;
-            return Ok(value.map_or_else(|| Fetched::Cold(ColdRead(Plan::Record(at))), Fetched::Value));
+            let Some(value) = at.value(|file, buffer, offset| file.read_at_cached(buffer, offset))? else {
+                return Ok(Fetched::Cold(ColdRead(Plan::Record(at))));
+            };
+            self.cache.insert_shared(entry.sequence, &value);
+            return Ok(Fetched::Value(value));
         }
         self.scratch.resize(size, 0);
         let read = segment.file.read_at_cached(&mut self.scratch, entry.place.offset());

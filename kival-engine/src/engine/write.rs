@@ -19,6 +19,12 @@ use bytes::Bytes;
 use std::io;
 use std::ops::Range;
 
+/// Room for a group that is always kept, and the most that is kept at all, in bytes.
+const ROOM: usize = 1 << 20;
+const MOST_ROOM: usize = 16 << 20;
+/// Groups for which there was much more room than they took, before that is given back.
+const PATIENCE: u32 = 64;
+
 /// Records waiting for the commit, and how to take them back.
 #[derive(Default)]
 pub(crate) struct Stage {
@@ -27,6 +33,8 @@ pub(crate) struct Stage {
     /// The records' CRC fields, one after another.
     crcs: Vec<u8>,
     records: u32,
+    /// Groups in a row for which there was much more room than they took.
+    small_groups: u32,
     first_sequence: u64,
     pub(super) undo: Vec<Undo>,
     /// A value of this group that is in the file already, and not among the bytes.
@@ -104,14 +112,9 @@ impl Engine {
         let mut pages = None;
         if let Some(before) = &before {
             pages = space.leave(key, before);
-            if large {
-                // It would drive out all else, and its copy takes its time.
-                self.cache.remove(before.sequence);
-            } else {
-                self.cache.replace(before.sequence, staged.sequence, value);
-            }
-        } else if !large {
-            self.cache.insert(staged.sequence, value);
+            self.cache.replace(before.sequence, staged.sequence, value);
+        } else {
+            self.cache.insert_written(staged.sequence, value);
         }
         self.stage.undo.push(Undo::Key { db, key_at: staged.key_at, key_size: key.len(), before, pages });
         Ok(staged.sequence)
@@ -531,8 +534,12 @@ impl Stage {
     }
 
     fn clear(&mut self) {
+        // Room for a large group is kept as long as such groups come: to have it again costs more than to fill it.
+        let is_small = self.bytes.len() < self.bytes.capacity() / 4;
+        self.small_groups = if is_small { self.small_groups + 1 } else { 0 };
         self.bytes.clear();
-        if self.bytes.capacity() > 1 << 20 {
+        if self.bytes.capacity() > MOST_ROOM || (self.bytes.capacity() > ROOM && self.small_groups > PATIENCE)
+        {
             self.bytes = Vec::new();
         }
         self.crcs.clear();

@@ -200,6 +200,35 @@ pub fn decode_checked(bytes: &[u8]) -> Result<Record<'_>, Damage> {
     decode_if(bytes, |_, _| true)
 }
 
+/// Bytes of the record whose header, or more, is `bytes`, as that says; `None` if they are too few to tell.
+pub fn size_of(bytes: &[u8]) -> Option<u64> {
+    let (key_size, value_size) = sizes(bytes)?;
+    Some(record_size(key_size, value_size))
+}
+
+/// Bytes of the same record without its value; too few bytes count as a whole header.
+pub fn head_size(bytes: &[u8]) -> u64 {
+    record_size(sizes(bytes).map_or(0, |(key_size, _)| key_size), 0)
+}
+
+fn sizes(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut fields = Fields(bytes.get(CRC_END..)?);
+    Some((fields.u32().ok()? as usize, fields.u32().ok()? as usize))
+}
+
+/// Reads the header, the key and the CRC field of a record of which `bytes` is the beginning; `sum` is the checksum
+/// that was computed over all of it.
+pub fn decode_head(bytes: &[u8], sum: u32) -> Result<(Header, &[u8], [u8; CRC_END]), Damage> {
+    let (crc, rest) = bytes.split_first_chunk::<CRC_END>().ok_or(Damage::Truncated)?;
+    if sum.to_le_bytes() != *crc {
+        return Err(Damage::Checksum);
+    }
+    let (header, rest) = rest.split_first_chunk::<HINTED>().ok_or(Damage::Truncated)?;
+    let header = Header::decode(header)?;
+    let key = rest.get(..header.key_size as usize).ok_or(Damage::Truncated)?;
+    Ok((header, key, *crc))
+}
+
 fn decode_if(bytes: &[u8], is_sound: impl FnOnce(&[u8], u32) -> bool) -> Result<Record<'_>, Damage> {
     let mut fields = Fields(bytes);
     let crc = fields.u32()?;

@@ -7,7 +7,7 @@ use crate::format::hint::{self, BlockBuilder, HintEntry, HintHeader};
 use crate::format::manifest::Sealed;
 use crate::format::segment::hint_name;
 use crate::fs::{File, FileSystem, read_full_at, write_all_at};
-use crate::log::scan::{Scanner, Step};
+use crate::log::scan::Scanner;
 use crate::log::segments::Tally;
 use std::io;
 use std::path::Path;
@@ -220,17 +220,15 @@ pub(crate) fn write_and_tally(
     let mut scanner = Scanner::new(file, store, first_group, length, None);
     loop {
         let place = scanner.position();
-        match scanner.step()? {
-            Step::Group(group) => {
-                for (offset, record) in group.records() {
-                    writer.push(&HintEntry { header: record.header, offset, key: record.key })?;
-                }
-            }
-            Step::End => {
+        let stepped =
+            scanner.step_over(|offset, &header, key| writer.push(&HintEntry { header, offset, key }))?;
+        match stepped {
+            Ok(true) => {}
+            Ok(false) => {
                 let tally = writer.tally();
                 return Ok((Summed::Whole(writer.finish(length)?), tally));
             }
-            Step::Broken(damage) => return Ok((Summed::Broken(place, damage), writer.tally())),
+            Err(damage) => return Ok((Summed::Broken(place, damage), writer.tally())),
         }
     }
 }

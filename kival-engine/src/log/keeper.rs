@@ -13,6 +13,7 @@ use crate::format::group::Position;
 use crate::format::manifest::{Sealed, SegmentEntry};
 use crate::format::segment::{SegmentHeader, file_name};
 use crate::fs::{File, write_all_at};
+use crate::priority;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -121,7 +122,10 @@ impl Keeper {
         let hands = if lockstep {
             Hands::Lockstep(desk)
         } else {
-            let work = move || while desk.inbox.recv().is_ok_and(|job| desk.serve(job)) {};
+            let work = move || {
+                priority::step_back();
+                while desk.inbox.recv().is_ok_and(|job| desk.serve(job)) {}
+            };
             Hands::Thread(std::thread::Builder::new().name("kival-keeper".into()).spawn(work)?)
         };
         Ok(Keeper { jobs: Some(jobs), news, hands })

@@ -2,7 +2,7 @@
 
 use crate::error::Damage;
 use crate::format::group::{self, GroupHeader, Position};
-use crate::format::record::{self, Record};
+use crate::format::record::{self, Header, Record};
 use crate::format::segment::SegmentHeader;
 use crate::fs::{File, read_full_at};
 use crate::log::segments::Begun;
@@ -134,6 +134,9 @@ pub(crate) fn records(mut body: &[u8]) -> impl Iterator<Item = Raw<'_>> + Clone 
     })
 }
 
+/// A record without its value: its header, its key, and its CRC field.
+type RecordHead = (Header, Vec<u8>, [u8; record::CRC_END]);
+
 impl Scanner {
     /// Begins at `from`, a group boundary, and stops at `end`. The first group must chain to `previous`,
     /// where that is known.
@@ -177,19 +180,10 @@ impl Scanner {
         if self.at.offset >= self.end {
             return Ok(Step::End);
         }
-        let (store, at, previous) = (self.store, self.at, self.previous);
-        let header = match self.fill(at.offset, group::HEADER)?.try_into() {
-            Ok(bytes) => GroupHeader::decode(bytes, store, at),
-            Err(_) => Err(Damage::Truncated),
-        };
-        let header = match header {
-            Ok(header) => header,
+        let (at, previous) = (self.at, self.previous);
+        let (header, size) = match self.next_header()? {
+            Ok(next) => next,
             Err(damage) => return Ok(Step::Broken(damage)),
-        };
-        // The size is believed only as far as the file reaches.
-        let size = match header.group_size() {
-            Some(size) if size <= self.end - at.offset => size,
-            _ => return Ok(Step::Broken(Damage::Truncated)),
         };
         let bytes = self.fill(at.offset, size as usize)?;
         if (bytes.len() as u64) < size {
@@ -205,6 +199,94 @@ impl Scanner {
             }
             Err(damage) => Ok(Step::Broken(damage)),
         }
+    }
+
+    /// The header of the next group, and the group's bytes.
+    fn next_header(&mut self) -> io::Result<Result<(GroupHeader, u64), Damage>> {
+        let (store, at) = (self.store, self.at);
+        let header = match self.fill(at.offset, group::HEADER)?.try_into() {
+            Ok(bytes) => GroupHeader::decode(bytes, store, at),
+            Err(_) => Err(Damage::Truncated),
+        };
+        Ok(header.and_then(|header| match header.group_size() {
+            // The size is believed only as far as the file reaches.
+            Some(size) if size <= self.end - at.offset => Ok((header, size)),
+            _ => Err(Damage::Truncated),
+        }))
+    }
+
+    /// As [`Self::step`], for who wants no values: checks all the same, and shows each record's offset, header and key.
+    /// A value larger than the window is read piece by piece, so that it need not be in memory. `true` if there was a
+    /// group.
+    pub(crate) fn step_over(
+        &mut self,
+        mut see: impl FnMut(u64, &Header, &[u8]) -> io::Result<()>,
+    ) -> io::Result<Result<bool, Damage>> {
+        if self.at.offset >= self.end {
+            return Ok(Ok(false));
+        }
+        let (header, size) = match self.next_header()? {
+            Ok(next) => next,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let mut check = match Check::begin(&header, self.previous) {
+            Ok(check) => check,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let end = self.at.offset + size;
+        let mut offset = self.at.offset + group::HEADER as u64;
+        while offset < end {
+            let head = self.fill(offset, record::HEADER.min((end - offset) as usize))?;
+            let size = match record::size_of(head) {
+                Some(size) if size <= end - offset => size,
+                _ => return Ok(Err(Damage::Truncated)),
+            };
+            let large;
+            let read = if size <= CHUNK as u64 {
+                let bytes = self.fill(offset, size as usize)?;
+                record::decode(bytes).map(|record| (record.header, record.key, &bytes[..record::CRC_END]))
+            } else {
+                large = self.head_of_large(offset, size)?;
+                large
+                    .as_ref()
+                    .map(|(header, key, crc)| (*header, &key[..], &crc[..]))
+                    .map_err(|damage| *damage)
+            };
+            let checked =
+                read.and_then(|(header, key, crc)| check.record(&header, crc).map(|()| (header, key)));
+            match checked {
+                Ok((header, key)) => see(offset, &header, key)?,
+                Err(damage) => return Ok(Err(damage)),
+            }
+            offset += size;
+        }
+        Ok(check.end().map(|last| {
+            (self.previous, self.at.offset) = (last, end);
+            true
+        }))
+    }
+
+    /// Goes through a record that is larger than the window, and checks it.
+    fn head_of_large(&mut self, offset: u64, size: u64) -> io::Result<Result<RecordHead, Damage>> {
+        let mut sum = crc32fast::Hasher::new();
+        let mut head = Vec::new();
+        let mut at = offset;
+        while at < offset + size {
+            let left = (offset + size - at).min(CHUNK as u64) as usize;
+            let piece = self.fill(at, left)?;
+            if piece.is_empty() {
+                return Ok(Err(Damage::Truncated));
+            }
+            let counted = if at == offset { &piece[record::CRC_END.min(piece.len())..] } else { piece };
+            sum.update(counted);
+            // Of the value nothing is kept; a key may be large too.
+            if head.len() < record::HEADER || (head.len() as u64) < record::head_size(&head) {
+                head.extend_from_slice(piece);
+            }
+            at += piece.len() as u64;
+        }
+        let decoded = record::decode_head(&head, sum.finalize());
+        Ok(decoded.map(|(header, key, crc)| (header, key.to_vec(), crc)))
     }
 
     /// The highest watermark in the headers of groups that stand, at their own offsets, at or after
@@ -286,33 +368,58 @@ impl Scanner {
 /// Checks that the records fill the body, each with its CRC, numbered and chained as they must be; gives
 /// the number that the next log group chains to.
 fn check_body(header: &GroupHeader, body: &[u8], previous: Option<u64>) -> Result<Option<u64>, Damage> {
-    if !header.merged && previous.is_some_and(|previous| previous != header.previous_sequence) {
-        return Err(Damage::Order);
-    }
+    let mut check = Check::begin(header, previous)?;
     let mut rest = body;
-    let mut crcs = crc32fast::Hasher::new();
-    let (mut count, mut lowest) = (0, u64::MAX);
     while !rest.is_empty() {
         let record = record::decode(rest)?;
-        let sequence = record.header.sequence;
-        if !record.header.kind.is_supported() {
-            return Err(Damage::Unsupported);
-        }
-        if !header.merged && sequence != header.first_sequence.saturating_add(u64::from(count)) {
-            return Err(Damage::Order);
-        }
-        crcs.update(record::crc_of(rest).ok_or(Damage::Truncated)?);
-        lowest = lowest.min(sequence);
-        count += 1;
+        check.record(&record.header, record::crc_of(rest).ok_or(Damage::Truncated)?)?;
         rest = &rest[record.header.record_size() as usize..];
     }
-    if count != header.records || crcs.finalize() != header.body_crc {
-        return Err(Damage::Checksum);
+    check.end()
+}
+
+/// The check of a group, record by record.
+struct Check<'a> {
+    group: &'a GroupHeader,
+    previous: Option<u64>,
+    crcs: crc32fast::Hasher,
+    count: u32,
+    lowest: u64,
+}
+
+impl<'a> Check<'a> {
+    fn begin(group: &'a GroupHeader, previous: Option<u64>) -> Result<Check<'a>, Damage> {
+        if !group.merged && previous.is_some_and(|previous| previous != group.previous_sequence) {
+            return Err(Damage::Order);
+        }
+        Ok(Check { group, previous, crcs: crc32fast::Hasher::new(), count: 0, lowest: u64::MAX })
     }
-    if lowest != header.first_sequence {
-        return Err(Damage::Order);
+
+    /// The next record, whose checksum is right.
+    fn record(&mut self, header: &Header, crc: &[u8]) -> Result<(), Damage> {
+        if !header.kind.is_supported() {
+            return Err(Damage::Unsupported);
+        }
+        let group = self.group;
+        if !group.merged && header.sequence != group.first_sequence.saturating_add(u64::from(self.count)) {
+            return Err(Damage::Order);
+        }
+        self.crcs.update(crc);
+        self.lowest = self.lowest.min(header.sequence);
+        self.count += 1;
+        Ok(())
     }
-    Ok(if header.merged { previous } else { Some(lowest + u64::from(count) - 1) })
+
+    /// Gives the number that the next log group chains to.
+    fn end(self) -> Result<Option<u64>, Damage> {
+        if self.count != self.group.records || self.crcs.finalize() != self.group.body_crc {
+            return Err(Damage::Checksum);
+        }
+        if self.lowest != self.group.first_sequence {
+            return Err(Damage::Order);
+        }
+        Ok(if self.group.merged { self.previous } else { Some(self.lowest + u64::from(self.count) - 1) })
+    }
 }
 
 #[cfg(test)]
@@ -331,6 +438,83 @@ mod tests {
         for at in [0, 50, CHUNK as u64, end - 1] {
             write_all_at(&*file, b"x", at).expect("written");
             assert_eq!((found(0, end), found(at, end), found(at + 1, end)), (at + 1, at + 1, at + 1));
+        }
+    }
+
+    const AT: Position = Position { segment: 1, offset: 0 };
+
+    /// A group of records with keys and values of these sizes, and the sizes with the records' offsets.
+    fn group_of(sizes: &[(usize, usize)]) -> (Vec<u8>, Vec<(u64, usize, usize)>) {
+        let (mut bytes, mut crcs, mut placed) = (vec![0; group::HEADER], Vec::new(), Vec::new());
+        for (&(key_size, value_size), sequence) in sizes.iter().zip(7..) {
+            let at = bytes.len();
+            let header = Header {
+                key_size: key_size as u32,
+                value_size: value_size as u32,
+                namespace: 0,
+                sequence,
+                expiry: 0,
+                kind: record::Kind::Value,
+                data_type: 0,
+            };
+            let bytes_of = |len: usize| -> Vec<u8> { (0..len).map(|n| (n / 3) as u8).collect() };
+            record::encode(&mut bytes, &header, &bytes_of(key_size), &bytes_of(value_size));
+            crcs.extend_from_slice(&bytes[at..at + record::CRC_END]);
+            placed.push((at as u64, key_size, value_size));
+        }
+        let header = GroupHeader {
+            merged: false,
+            store: 5,
+            at: AT,
+            body_size: (bytes.len() - group::HEADER) as u64,
+            first_sequence: 7,
+            previous_sequence: 6,
+            time_ms: 0,
+            watermark: Position::default(),
+            records: sizes.len() as u32,
+            body_crc: crc32fast::hash(&crcs),
+        };
+        bytes[..group::HEADER].copy_from_slice(&header.encode());
+        (bytes, placed)
+    }
+
+    type Seen = Vec<(u64, usize, usize)>;
+
+    fn over(bytes: &[u8]) -> Result<Seen, Damage> {
+        let file = MemoryFs::default().create(Path::new("/f")).expect("created");
+        write_all_at(&*file, bytes, 0).expect("written");
+        let (mut scanner, mut seen) = (Scanner::new(file, 5, AT, bytes.len() as u64, Some(6)), Vec::new());
+        let mut step = || {
+            scanner
+                .step_over(|offset, header, key| {
+                    assert_eq!(header.key_size as usize, key.len());
+                    seen.push((offset, key.len(), header.value_size as usize));
+                    Ok(())
+                })
+                .expect("read")
+        };
+        step()?;
+        assert_eq!(step(), Ok(false));
+        Ok(seen)
+    }
+
+    #[test]
+    fn values_are_stepped_over_and_checked_whatever_their_size() {
+        let sizes = [(3, 10), (0, 0), (5, CHUNK), (9, 3 * CHUNK + 5), (CHUNK + 100, 7), (4, 30)];
+        let (bytes, placed) = group_of(&sizes);
+        assert_eq!(over(&bytes), Ok(placed.clone()));
+        for (at, key_size, value_size) in placed {
+            for within in
+                [0, 5, record::HEADER, record::HEADER + key_size, record::HEADER + key_size + value_size / 2]
+            {
+                let mut bytes = bytes.clone();
+                let at = (at as usize + within).min(bytes.len() - 1);
+                bytes[at] ^= 1;
+                assert!(over(&bytes).is_err(), "byte {at}");
+            }
+        }
+        for len in [bytes.len() - 1, bytes.len() / 2, group::HEADER + 20, 10] {
+            assert!(over(&bytes[..len]).is_err(), "{len} bytes of it");
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::format::group::{self, Position};
 use crate::format::hint;
 use crate::format::record::{self, Header};
 use crate::fs::{File, read_full_at};
+use crate::priority;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -119,6 +120,7 @@ impl ScrubThread {
         let (stop, stopped) = channel();
         let mut scrub = Scrub { home: home.clone(), shared, stopped, debt: 0 };
         let work = move || {
+            priority::step_back();
             scrub.run(&targets);
             done();
         };

@@ -26,7 +26,8 @@ const MOST_UNSENT: usize = 1 << 20;
 /// Least and most room for a read, in bytes. Small requests in small buffers stay in the processor's
 /// caches; a pipeline wants few reads.
 const LEAST_ROOM: usize = 1 << 10;
-const MOST_ROOM: usize = 64 << 10;
+// A value of 64 KiB and what stands around it fit one read.
+const MOST_ROOM: usize = 65 << 10;
 
 /// Most bytes that one read brings, and that are taken of an unfinished command before the others of this thread
 /// have their turn.
@@ -193,13 +194,31 @@ impl Connection {
                     self.outbox.sent_batch();
                     self.say(Said::Batch(batch)).await;
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    self.make_room().await;
+                    break;
+                }
                 Err(error) => return self.break_off(error).await,
             }
         }
         if self.input.is_empty() {
             // An idle connection holds no buffer.
             self.input = BytesMut::new();
+        }
+    }
+
+    /// Makes the room that a large argument lacks. The system gives fresh memory page by page, where it is first
+    /// written, and some take their time for it: a thread does that which may wait, and not a read of the socket.
+    async fn make_room(&mut self) {
+        let lacks = self.codec.take_lack();
+        if lacks == 0 {
+            return;
+        }
+        let input = std::mem::take(&mut self.input);
+        match tokio::task::spawn_blocking(move || with_room(input, lacks)).await {
+            Ok(input) => self.input = input,
+            // Without memory, or at the server's end, there is nothing left to hear.
+            Err(_) => self.deaf = true,
         }
     }
 
@@ -229,6 +248,14 @@ impl Connection {
         // Else the engine task has ended, and closes its connections.
         self.deaf |= !told;
     }
+}
+
+/// The same bytes with so much room behind them, which was written to.
+fn with_room(mut input: BytesMut, room: usize) -> BytesMut {
+    let len = input.len();
+    input.resize(len + room, 0);
+    input.truncate(len);
+    input
 }
 
 /// Batches that may be in flight. Before authentication it is one: each may change what the next is

@@ -23,6 +23,9 @@ const EARNEST: usize = 64;
 /// Room behind a large argument, so that a read that brings its end finds enough: or all would be copied for that.
 const BEHIND: usize = 128 * 1024;
 
+/// Room that is reserved at once; fresh memory beyond that takes the system its time.
+const MOST_ROOM: usize = 1 << 20;
+
 /// The longest input that 32-bit positions reach.
 const MAX_INPUT: u64 = u32::MAX as u64;
 
@@ -57,6 +60,8 @@ pub struct Codec {
     protocol: Protocol,
     /// The error that ended the stream.
     failed: Option<ProtocolError>,
+    /// Bytes of room for a large argument that the buffer lacks.
+    lacks: usize,
 }
 
 impl Codec {
@@ -90,7 +95,13 @@ impl Codec {
         self.parser.footprint()
     }
 
-    /// [`Decoder::decode`] with the error it can really have.
+    /// Bytes to reserve in the buffer, which [`Codec::read`] has left to its caller since they are many: 0 if there
+    /// are none.
+    pub fn take_lack(&mut self) -> usize {
+        std::mem::take(&mut self.lacks)
+    }
+
+    /// [`Decoder::decode`] with the error it can really have; the caller sees to [`Codec::take_lack`].
     pub fn read(&mut self, buf: &mut BytesMut) -> Result<Option<Batch>, ProtocolError> {
         if let Some(error) = self.failed {
             buf.clear();
@@ -124,7 +135,7 @@ impl Codec {
     }
 
     /// Reserves for the next read: the rest of an argument of which a part has come, or else as much as has arrived.
-    fn make_room(&self, buf: &mut BytesMut) {
+    fn make_room(&mut self, buf: &mut BytesMut) {
         let arrived = buf.len();
         if arrived == 0 {
             // Nothing waits: who reads next knows better how much to expect.
@@ -138,7 +149,11 @@ impl Codec {
             _ => READ_ROOM,
         };
         if buf.capacity() - arrived < room.min(MIN_ROOM) {
-            buf.reserve(room);
+            if room > MOST_ROOM {
+                self.lacks = room;
+            } else {
+                buf.reserve(room);
+            }
         }
     }
 }
@@ -148,7 +163,9 @@ impl Decoder for Codec {
     type Error = DecodeError;
 
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Batch>, DecodeError> {
-        Ok(self.read(buf)?)
+        let batch = self.read(buf)?;
+        buf.reserve(self.take_lack());
+        Ok(batch)
     }
 
     /// At the end of the stream an unfinished command is forgotten: clients may leave at any time.
@@ -177,7 +194,7 @@ mod tests {
     fn after(input: &[u8]) -> BytesMut {
         let mut codec = Codec::default();
         let mut buf = BytesMut::from(input);
-        while codec.read(&mut buf).unwrap().is_some() {}
+        while codec.decode(&mut buf).unwrap().is_some() {}
         buf
     }
 
