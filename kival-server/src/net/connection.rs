@@ -133,10 +133,7 @@ impl Connection {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
         self.outbox.register(cx);
-        if let Poll::Ready(flushed) = self.outbox.poll_flush(cx) {
-            flushed?;
-        }
-        let standing = self.outbox.standing_or_stall(|standing| !self.may_read(standing));
+        let standing = self.outbox.flush(cx, |standing| !self.may_read(standing))?;
         let all_sent = standing.unsent == 0;
         let all_said = standing.closing || (self.read_ended && standing.in_flight == 0);
         if standing.killed || (all_sent && all_said) {
@@ -180,10 +177,10 @@ impl Connection {
     /// Decodes what was read, and hands the commands over. Until the client is authenticated its commands
     /// go one at a time, since each may change what the next is allowed.
     async fn decode(&mut self) {
-        *self.codec.limits_mut() = self.lines.shared.limits(self.outbox.standing().authenticated);
+        let mut standing = self.outbox.standing();
+        *self.codec.limits_mut() = self.lines.shared.limits(standing.authenticated);
         self.behind = false;
         while !self.input.is_empty() {
-            let standing = self.outbox.standing();
             if standing.in_flight >= most_in_flight(&standing) {
                 self.behind = true;
                 return;
@@ -191,7 +188,7 @@ impl Connection {
             match self.codec.read(&mut self.input) {
                 Ok(Some(batch)) => {
                     self.in_one_go = 0;
-                    self.outbox.sent_batch();
+                    standing = self.outbox.sent_batch();
                     self.say(Said::Batch(batch)).await;
                 }
                 Ok(None) => {

@@ -7,9 +7,11 @@
 use crate::resp::Output;
 use atomic_waker::AtomicWaker;
 use bytes::Buf;
+use rustix::net::SendFlags;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use tokio::io::Interest;
 use tokio::net::tcp::OwnedWriteHalf;
 
 /// Replies up to this size, in bytes, are tried from the engine's turn; copying more into the socket would
@@ -150,9 +152,11 @@ impl OutboxKeeper {
         self.0.lock().authenticated = authenticated;
     }
 
-    /// A batch has been handed over.
-    pub fn sent_batch(&self) {
-        self.0.lock().in_flight += 1;
+    /// A batch has been handed over; gives how the connection stands then.
+    pub fn sent_batch(&self) -> Standing {
+        let mut state = self.0.lock();
+        state.in_flight += 1;
+        state.standing()
     }
 
     /// How the connection stands now.
@@ -160,38 +164,35 @@ impl OutboxKeeper {
         self.0.lock().standing()
     }
 
-    /// As [`Self::standing`]; if `stalls` is true of it, the task is woken when it has changed.
-    pub fn standing_or_stall(&self, stalls: impl FnOnce(&Standing) -> bool) -> Standing {
-        let mut state = self.0.lock();
-        let standing = state.standing();
-        state.stalled = stalls(&standing);
-        standing
-    }
-
     /// Has the task woken when it is to end, and when there is output that the socket has not taken.
     pub fn register(&self, cx: &Context<'_>) {
         self.0.connection.register(cx.waker());
     }
 
-    /// Writes what waits, as far as the socket takes it now.
+    /// Writes what waits, as far as the socket takes it now, and gives how the connection stands. If `stalls` is true
+    /// of that, the task is woken when it has changed.
     ///
     /// # Errors
     /// The socket is broken.
-    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut state = self.0.lock();
-            let State { writer: Some(writer), output, .. } = &mut *state else {
-                return Poll::Ready(Ok(()));
-            };
-            if output.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(writer.as_ref().poll_write_ready(cx))?;
-            let mut output = std::mem::take(output);
+    pub fn flush(
+        &self,
+        cx: &mut Context<'_>,
+        stalls: impl FnOnce(&Standing) -> bool,
+    ) -> io::Result<Standing> {
+        let mut state = self.0.lock();
+        while !state.output.is_empty()
+            && let Some(writer) = &state.writer
+            && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(cx)
+        {
+            ready?;
+            let mut output = std::mem::take(&mut state.output);
             let written = state.write(&mut output);
             state.output = output;
             written?;
         }
+        let standing = state.standing();
+        state.stalled = stalls(&standing);
+        Ok(standing)
     }
 
     /// Ends the sending.
@@ -219,7 +220,10 @@ impl State {
     fn write(&self, output: &mut Output) -> io::Result<()> {
         let Some(writer) = &self.writer else { return Ok(()) };
         let written = if output.chunk().len() == output.remaining() {
-            writer.try_write(output.chunk())
+            // The system's call itself: that of the C library makes itself a point of cancellation first, which costs
+            // as much as the rest of this.
+            let send = || Ok(rustix::net::send(writer.as_ref(), output.chunk(), SendFlags::NOSIGNAL)?);
+            writer.as_ref().try_io(Interest::WRITABLE, send)
         } else {
             let mut pieces = [IoSlice::new(&[]); PIECES];
             let count = output.chunks_vectored(&mut pieces);
