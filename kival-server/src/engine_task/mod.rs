@@ -293,14 +293,7 @@ impl EngineTask {
             if self.server.reload {
                 self = self.reload(&open)?;
             }
-            if std::mem::take(&mut self.server.unblocked) {
-                self.end_waits();
-                self.wake_followers();
-            }
-            if self.waits_for_log() {
-                // WAITAOF wants the log on disk under any policy.
-                self.store.engine().request_sync();
-            }
+            self.see_to_waits();
             if news || tick {
                 self.take_news();
             }
@@ -319,6 +312,18 @@ impl EngineTask {
             if self.gathering.is_on() {
                 self.gather(&mut inbox.requests, &mut requests);
             }
+        }
+    }
+
+    /// Does what commands of the turn have asked for on behalf of those that wait.
+    fn see_to_waits(&mut self) {
+        if std::mem::take(&mut self.server.unblocked) {
+            self.end_waits();
+            self.wake_followers();
+        }
+        if self.waits_for_log() {
+            // WAITAOF wants the log on disk under any policy.
+            self.store.engine().request_sync();
         }
     }
 
