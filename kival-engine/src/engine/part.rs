@@ -320,6 +320,10 @@ impl Engine {
 
 /// The pages, rising, that are in one list alone, or in both with different sequences.
 fn differing(then: Vec<(u32, u64)>, now: Vec<(u32, u64)>) -> BTreeSet<u32> {
+    if then == now {
+        // Nearly always; a large value may have tens of thousands.
+        return BTreeSet::new();
+    }
     let (then, now): (BTreeSet<_>, BTreeSet<_>) = (then.into_iter().collect(), now.into_iter().collect());
     then.symmetric_difference(&now).map(|(number, _)| *number).collect()
 }
