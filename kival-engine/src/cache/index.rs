@@ -40,6 +40,20 @@ impl Spot {
     }
 }
 
+/// Where a spot is noted; valid until something else is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Note {
+    set: usize,
+    way: usize,
+}
+
+/// What lies below these positions is not live.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tails {
+    pub(super) probation: u64,
+    pub(super) main: u64,
+}
+
 /// One line of the processor's cache.
 #[derive(Debug, Clone, Default)]
 #[repr(align(64))]
@@ -82,30 +96,38 @@ impl Index {
         self.sets[self.locate(sequence).0].0[0]
     }
 
-    /// Spots at which the value of a record may be, or may have been.
+    /// Spots at which the value of a record may be, or may have been, and where that is noted.
     #[inline]
-    pub(super) fn candidates(&self, sequence: u64) -> impl Iterator<Item = Spot> {
+    pub(super) fn candidates(&self, sequence: u64) -> impl Iterator<Item = (Spot, Note)> {
         let (set, tag) = self.locate(sequence);
-        let matching = self.sets[set].0.iter().filter(move |slot| *slot >> SPOT_BITS == tag && **slot != 0);
-        matching.map(|slot| Spot::unpack(*slot))
+        let slots = self.sets[set].0.iter().enumerate();
+        let matching = slots.filter(move |(_, slot)| **slot >> SPOT_BITS == tag && **slot != 0);
+        matching.map(move |(way, slot)| (Spot::unpack(*slot), Note { set, way }))
     }
 
-    /// Notes where a value is, in place of one that is not live, or of the first to lose.
-    pub(super) fn insert(&mut self, sequence: u64, spot: Spot, is_live: impl Fn(Spot) -> bool) {
+    /// Notes where a value is, in place of one that is not live, or of the first to lose. Live are those from the
+    /// tails of the rings on.
+    pub(super) fn insert(&mut self, sequence: u64, spot: Spot, tails: Tails) {
         let (set, tag) = self.locate(sequence);
-        let worth = |slot: &u64| match *slot {
-            0 => None,
-            slot => Some(Spot::unpack(slot)).map(|spot| (is_live(spot), spot)),
+        // As a spot is packed: the position is one more.
+        let first_live = [tails.probation / UNIT + 1, tails.main / UNIT + 1];
+        let worth = |slot: u64| {
+            let (main, position) = (slot & 1, (slot & SPOT_MASK) >> 1);
+            let live = u64::from(position >= first_live[main as usize]);
+            live << 63 | main << 62 | position
         };
-        let least = self.sets[set].0.iter_mut().min_by_key(|slot| worth(slot));
-        *least.expect("a set has slots") = spot.pack(tag);
+        let slots = &mut self.sets[set].0;
+        let (mut way, mut least) = (0, u64::MAX);
+        for (other, slot) in slots.iter().enumerate() {
+            let worth = worth(*slot);
+            (way, least) = if worth < least { (other, worth) } else { (way, least) };
+        }
+        slots[way] = spot.pack(tag);
     }
 
-    /// Forgets the value at a spot.
-    pub(super) fn remove(&mut self, sequence: u64, spot: Spot) {
-        let (set, tag) = self.locate(sequence);
-        let slot = spot.pack(tag);
-        self.sets[set].0.iter_mut().filter(|other| **other == slot).for_each(|other| *other = 0);
+    /// Forgets what was noted there.
+    pub(super) fn clear(&mut self, note: Note) {
+        self.sets[note.set].0[note.way] = 0;
     }
 }
 
@@ -117,18 +139,25 @@ mod tests {
         Spot { main: position.is_multiple_of(16), position }
     }
 
-    fn found(index: &Index, sequence: u64) -> bool {
-        index.candidates(sequence).any(|found| found == spot(sequence * 8))
+    fn note(index: &Index, sequence: u64) -> Option<Note> {
+        let mut candidates = index.candidates(sequence);
+        candidates.find(|(found, _)| *found == spot(sequence * 8)).map(|(_, note)| note)
     }
+
+    fn found(index: &Index, sequence: u64) -> bool {
+        note(index, sequence).is_some()
+    }
+
+    const ALL_LIVE: Tails = Tails { probation: 0, main: 0 };
 
     #[test]
     fn a_spot_is_found_until_it_is_removed() {
         let mut index = Index::new(1 << 16);
         for sequence in 1..=500 {
-            index.insert(sequence, spot(sequence * 8), |_| true);
+            index.insert(sequence, spot(sequence * 8), ALL_LIVE);
         }
         assert!((1..=500).all(|sequence| found(&index, sequence)));
-        index.remove(300, spot(2400));
+        index.clear(note(&index, 300).unwrap());
         assert!(!found(&index, 300) && found(&index, 301));
     }
 
@@ -136,12 +165,24 @@ mod tests {
     fn a_full_set_loses_what_is_not_live_and_then_what_is_not_in_the_main_ring() {
         let mut index = Index::new(0);
         for sequence in 1..=8 {
-            index.insert(sequence, spot(sequence * 8), |_| true);
+            index.insert(sequence, spot(sequence * 8), ALL_LIVE);
         }
-        index.insert(9, spot(72), |spot| spot.position != 64);
-        index.insert(10, spot(80), |_| true);
-        assert!(!found(&index, 8) && !found(&index, 1));
-        assert!([2, 3, 4, 5, 6, 7, 9, 10].into_iter().all(|sequence| found(&index, sequence)));
+        // In the main ring are the even ones; of these 2 is at 16.
+        index.insert(9, spot(72), Tails { probation: 8, main: 24 });
+        index.insert(10, spot(80), ALL_LIVE);
+        assert!(!found(&index, 2) && !found(&index, 1));
+        assert!([3, 4, 5, 6, 7, 8, 9, 10].into_iter().all(|sequence| found(&index, sequence)));
+    }
+
+    #[test]
+    fn a_slot_that_is_empty_is_taken_before_any_other() {
+        let mut index = Index::new(0);
+        for sequence in 1..=8 {
+            index.insert(sequence, spot(sequence * 8), ALL_LIVE);
+        }
+        index.clear(note(&index, 8).unwrap());
+        index.insert(9, spot(72), Tails { probation: 1000, main: 1000 });
+        assert!((1..=7).all(|sequence| found(&index, sequence)));
     }
 
     #[test]
@@ -149,8 +190,8 @@ mod tests {
         let mut index = Index::new(0);
         assert_eq!(index.candidates(0).count(), 0);
         let last = Spot { main: true, position: Spot::END - UNIT };
-        index.insert(0, spot(0), |_| true);
-        index.insert(1, last, |_| true);
-        assert!(found(&index, 0) && index.candidates(1).any(|spot| spot == last));
+        index.insert(0, spot(0), ALL_LIVE);
+        index.insert(1, last, ALL_LIVE);
+        assert!(found(&index, 0) && index.candidates(1).any(|(spot, _)| spot == last));
     }
 }

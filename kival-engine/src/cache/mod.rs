@@ -18,7 +18,7 @@ mod index;
 mod ring;
 
 use bytes::Bytes;
-use index::{Index, Spot};
+use index::{Index, Note, Spot, Tails};
 use ring::Ring;
 use std::collections::HashMap;
 
@@ -61,7 +61,7 @@ pub(crate) struct ValueCache {
 impl ValueCache {
     /// A cache for `budget` bytes.
     pub(crate) fn new(budget: u64) -> ValueCache {
-        let chunk = (budget / CHUNKS).clamp(LEAST_CHUNK, MOST_CHUNK).next_multiple_of(8);
+        let chunk = 1 << (budget / CHUNKS).clamp(LEAST_CHUNK, MOST_CHUNK).ilog2();
         ValueCache {
             probation: Ring::new(chunk as usize),
             main: Ring::new(chunk as usize),
@@ -92,20 +92,19 @@ impl ValueCache {
         spot.position >= self.ring(spot.main).tail()
     }
 
-    /// Where the value of a record is.
+    /// Where the value of a record is, and where that is noted.
     #[inline]
-    fn spot(&self, sequence: u64) -> Option<Spot> {
-        let mut candidates = self.index.candidates(sequence).filter(|spot| self.is_live(*spot));
-        candidates.find(|spot| self.ring(spot.main).get(spot.position).sequence == sequence)
+    fn find(&self, sequence: u64) -> Option<(Spot, Note)> {
+        let mut candidates = self.index.candidates(sequence).filter(|(spot, _)| self.is_live(*spot));
+        candidates.find(|(spot, _)| self.ring(spot.main).sequence(spot.position) == sequence)
     }
 
     /// The value of record `sequence`.
     #[inline]
     pub(crate) fn get(&mut self, sequence: u64) -> Option<Bytes> {
-        if let Some(Spot { main, position }) = self.spot(sequence) {
+        if let Some((Spot { main, position }, _)) = self.find(sequence) {
             let ring = if main { &mut self.main } else { &mut self.probation };
-            ring.count_read(position);
-            let value = match ring.get(position).value {
+            let value = match ring.read(position) {
                 Some(value) => Some(Bytes::copy_from_slice(value)),
                 None => self.large.get(&sequence).cloned(),
             };
@@ -124,11 +123,11 @@ impl ValueCache {
         self.index.touch(sequence)
     }
 
-    /// Loads the beginning of a value, if it is there; what it gives means nothing.
+    /// Loads the beginning of a value of about this size, if it is there; what it gives means nothing.
     #[inline]
-    pub(crate) fn touch_value(&self, sequence: u64) -> u8 {
-        let spot = self.index.candidates(sequence).find(|spot| self.is_live(*spot));
-        spot.map_or(0, |spot| self.ring(spot.main).touch(spot.position))
+    pub(crate) fn touch_value(&self, sequence: u64, size: usize) -> u8 {
+        let found = self.index.candidates(sequence).find(|(spot, _)| self.is_live(*spot));
+        found.map_or(0, |(spot, _)| self.ring(spot.main).touch(spot.position, size))
     }
 
     /// Whether a value of this size would be kept.
@@ -162,7 +161,7 @@ impl ValueCache {
 
     /// Whether a value was here lately: if it comes again, it has passed its probation.
     fn is_known(&self, sequence: u64) -> bool {
-        self.index.candidates(sequence).any(|spot| !self.is_live(spot))
+        self.index.candidates(sequence).any(|(spot, _)| !self.is_live(spot))
     }
 
     /// Keeps a value, in place of that of the record that it overwrites, as [`Self::insert_written`] does.
@@ -170,8 +169,8 @@ impl ValueCache {
         if value.len() >= self.large_from || !self.admits(value.len()) {
             return self.remove(old);
         }
-        let Some(spot) = self.spot(old) else { return self.keep(false, sequence, value) };
-        self.index.remove(old, spot);
+        let Some((spot, note)) = self.find(old) else { return self.keep(false, sequence, value) };
+        self.index.clear(note);
         let ring = if spot.main { &mut self.main } else { &mut self.probation };
         if ring.overwrite(spot.position, sequence, value) {
             self.note(sequence, spot);
@@ -211,9 +210,8 @@ impl ValueCache {
     }
 
     fn note(&mut self, sequence: u64, spot: Spot) {
-        let (probation, main) = (self.probation.tail(), self.main.tail());
-        let is_live = |spot: Spot| spot.position >= if spot.main { main } else { probation };
-        self.index.insert(sequence, spot, is_live);
+        let tails = Tails { probation: self.probation.tail(), main: self.main.tail() };
+        self.index.insert(sequence, spot, tails);
     }
 
     /// Lets values go until one of this size has room.
@@ -238,7 +236,8 @@ impl ValueCache {
         let (sequence, reads) = (oldest.sequence, oldest.reads);
         let value = oldest.value.filter(|_| reads > 0).map(<[u8]>::to_vec);
         let is_elsewhere = oldest.value.is_none();
-        let stays = reads > 0 && may_stay && self.spot(sequence) == Some(Spot { main, position });
+        let here = Spot { main, position };
+        let stays = reads > 0 && may_stay && self.find(sequence).is_some_and(|(spot, _)| spot == here);
         if !stays && is_elsewhere {
             self.forget_large(sequence);
         }
@@ -263,8 +262,8 @@ impl ValueCache {
     /// Forgets the value of a record that is taken back, or that is dead and large.
     pub(crate) fn remove(&mut self, sequence: u64) {
         self.forget_large(sequence);
-        while let Some(spot) = self.spot(sequence) {
-            self.index.remove(sequence, spot);
+        while let Some((_, note)) = self.find(sequence) {
+            self.index.clear(note);
         }
     }
 
@@ -277,7 +276,7 @@ impl ValueCache {
 
     /// Holds a value that was read for a waiting command, until [`Self::unpin`].
     pub(crate) fn pin(&mut self, sequence: u64, value: Bytes) {
-        if self.spot(sequence).is_none() {
+        if self.find(sequence).is_none() {
             self.insert_shared(sequence, &value);
         }
         self.pinned.insert(sequence, value);

@@ -1,7 +1,8 @@
 //! The bytes of the cached values, one behind the other in the order of their coming.
 //!
 //! New values go to the head, old ones leave at the tail. Positions count bytes from the first ever, so none
-//! ever means another value. The memory is chunks of one size, used again in turn; no entry lies in two.
+//! ever means another value. The memory is chunks of one size, a power of two, used again in turn; no entry lies
+//! in two.
 //!
 //! An entry is 16 bytes of header (sequence in 56 bits, flags in 8; length of the value in 32, four bytes
 //! unused), then the value, padded to eight bytes.
@@ -10,6 +11,9 @@ use std::collections::VecDeque;
 
 /// Bytes of a line of the processor's cache, nearly everywhere.
 const LINE: usize = 64;
+
+/// Bytes of an entry that are loaded ahead, at most: what lies behind, the processor fetches by itself.
+const MOST_TOUCHED: usize = 4 * LINE;
 
 /// Bytes of an entry's header.
 pub(super) const HEADER: usize = 16;
@@ -40,7 +44,8 @@ pub(super) struct Slot<'a> {
 pub(super) struct Ring {
     chunks: VecDeque<Box<[u8]>>,
     spare: Option<Box<[u8]>>,
-    chunk: usize,
+    /// Bytes of a chunk: two to the power of this.
+    chunk_bits: u32,
     /// Position of the first chunk.
     base: u64,
     tail: u64,
@@ -49,14 +54,29 @@ pub(super) struct Ring {
     len: usize,
 }
 
+fn sequence(header: &[u8; HEADER]) -> u64 {
+    u64::from_le_bytes(*header.first_chunk().expect("a header is longer")) & SEQUENCE_MASK
+}
+
+fn value<'a>(header: &[u8; HEADER], rest: &'a [u8]) -> Option<&'a [u8]> {
+    let size = u32::from_le_bytes(*header[SIZE_AT..].first_chunk().expect("a header is longer"));
+    if header[FLAGS_AT] & ELSEWHERE == 0 { Some(&rest[..size as usize]) } else { None }
+}
+
 fn entry_size(value: usize) -> usize {
     (HEADER + value).next_multiple_of(8)
 }
 
 impl Ring {
-    /// A ring in chunks of `chunk` bytes, a multiple of eight; it allocates nothing yet.
+    /// A ring in chunks of `chunk` bytes, a power of two from eight on; it allocates nothing yet.
     pub(super) fn new(chunk: usize) -> Ring {
-        Ring { chunks: VecDeque::new(), spare: None, chunk, base: 0, tail: 0, head: 0, len: 0 }
+        debug_assert!(chunk.is_power_of_two() && chunk >= 8);
+        let chunk_bits = chunk.trailing_zeros();
+        Ring { chunks: VecDeque::new(), spare: None, chunk_bits, base: 0, tail: 0, head: 0, len: 0 }
+    }
+
+    fn chunk(&self) -> usize {
+        1 << self.chunk_bits
     }
 
     /// What lies below it is gone.
@@ -86,57 +106,67 @@ impl Ring {
 
     /// Bytes held.
     pub(super) fn memory(&self) -> u64 {
-        ((self.chunks.len() + usize::from(self.spare.is_some())) * self.chunk) as u64
+        ((self.chunks.len() + usize::from(self.spare.is_some())) * self.chunk()) as u64
     }
 
     #[inline]
     fn at(&self, position: u64) -> (usize, usize) {
         let from_base = (position - self.base) as usize;
-        (from_base / self.chunk, from_base % self.chunk)
+        (from_base >> self.chunk_bits, from_base & (self.chunk() - 1))
     }
 
-    /// Loads the beginning of an entry, a line and the next; what it gives means nothing.
+    /// Loads an entry of a value of about this size, the first few lines of it; what it gives means nothing.
     #[inline]
-    pub(super) fn touch(&self, position: u64) -> u8 {
+    pub(super) fn touch(&self, position: u64, size: usize) -> u8 {
         let (chunk, at) = self.at(position);
         let bytes = &self.chunks[chunk][at..];
-        bytes[0] ^ bytes[LINE.min(bytes.len() - 1)]
+        let last = (HEADER + size).min(MOST_TOUCHED).min(bytes.len()) - 1;
+        (0..last).step_by(LINE).fold(bytes[last], |loaded, at| loaded ^ bytes[at])
+    }
+
+    /// Header and what follows of the entry at a position between tail and head.
+    #[inline]
+    fn parts(&self, position: u64) -> (&[u8; HEADER], &[u8]) {
+        let (chunk, at) = self.at(position);
+        self.chunks[chunk][at..].split_first_chunk().expect("no entry begins so near the end of a chunk")
     }
 
     /// The entry at a position between tail and head.
     #[inline]
     pub(super) fn get(&self, position: u64) -> Slot<'_> {
-        let (chunk, at) = self.at(position);
-        let bytes = &self.chunks[chunk][at..];
-        let first = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
-        let size = u32::from_le_bytes(bytes[SIZE_AT..SIZE_AT + 4].try_into().expect("four bytes")) as usize;
-        let flags = bytes[FLAGS_AT];
-        let value = if flags & ELSEWHERE == 0 { Some(&bytes[HEADER..HEADER + size]) } else { None };
-        Slot { sequence: first & SEQUENCE_MASK, value, reads: flags & READS }
+        let (header, rest) = self.parts(position);
+        Slot { sequence: sequence(header), value: value(header, rest), reads: header[FLAGS_AT] & READS }
     }
 
-    /// Counts a reading of the entry at a position.
+    /// The sequence of the entry at a position between tail and head.
     #[inline]
-    pub(super) fn count_read(&mut self, position: u64) {
+    pub(super) fn sequence(&self, position: u64) -> u64 {
+        sequence(self.parts(position).0)
+    }
+
+    /// The value of the entry at a position, if the ring holds it; counts as a reading.
+    #[inline]
+    pub(super) fn read(&mut self, position: u64) -> Option<&[u8]> {
         let (chunk, at) = self.at(position);
-        let flags = &mut self.chunks[chunk][at + FLAGS_AT];
-        if *flags & READS < READS {
-            *flags += 1;
+        let (header, rest) = self.chunks[chunk][at..].split_first_chunk_mut().expect("as for `parts`");
+        if header[FLAGS_AT] & READS < READS {
+            header[FLAGS_AT] += 1;
         }
+        value(header, rest)
     }
 
     /// Puts an entry at the head, with a value that fits a chunk or one that is elsewhere, and as often read as
     /// `reads` says; gives its position.
     pub(super) fn push(&mut self, sequence: u64, value: Option<&[u8]>, reads: u8) -> u64 {
         let size = entry_size(value.map_or(0, <[u8]>::len));
-        debug_assert!(size <= self.chunk && sequence <= SEQUENCE_MASK);
-        let left = self.base + (self.chunks.len() * self.chunk) as u64 - self.head;
+        debug_assert!(size <= self.chunk() && sequence <= SEQUENCE_MASK);
+        let left = self.base + (self.chunks.len() * self.chunk()) as u64 - self.head;
         if (size as u64) > left {
             if left > 0 {
                 self.write(self.head, 0, FILLER, &[]);
                 self.head += left;
             }
-            let fresh = self.spare.take().unwrap_or_else(|| vec![0; self.chunk].into_boxed_slice());
+            let fresh = self.spare.take().unwrap_or_else(|| vec![0; self.chunk()].into_boxed_slice());
             self.chunks.push_back(fresh);
         }
         let position = self.head;
@@ -167,12 +197,15 @@ impl Ring {
     fn write(&mut self, position: u64, sequence: u64, flags: u8, value: &[u8]) {
         let (chunk, at) = self.at(position);
         let bytes = &mut self.chunks[chunk][at..];
-        let first = sequence | u64::from(flags) << 56;
-        bytes[..8].copy_from_slice(&first.to_le_bytes());
-        // A filler may have room for its first eight bytes only.
-        if flags & FILLER == 0 {
-            bytes[SIZE_AT..SIZE_AT + 4].copy_from_slice(&(value.len() as u32).to_le_bytes());
-            bytes[HEADER..HEADER + value.len()].copy_from_slice(value);
+        let first = (sequence | u64::from(flags) << 56).to_le_bytes();
+        match bytes.split_first_chunk_mut::<HEADER>() {
+            Some((header, rest)) if flags & FILLER == 0 => {
+                header[..SIZE_AT].copy_from_slice(&first);
+                header[SIZE_AT..SIZE_AT + 4].copy_from_slice(&(value.len() as u32).to_le_bytes());
+                rest[..value.len()].copy_from_slice(value);
+            }
+            // A filler may have room for its first eight bytes only.
+            _ => bytes[..SIZE_AT].copy_from_slice(&first),
         }
     }
 
@@ -183,16 +216,16 @@ impl Ring {
         self.len -= 1;
         let (chunk, at) = self.at(self.tail);
         if at > 0 && self.tail < self.head && self.chunks[chunk][at + FLAGS_AT] & FILLER != 0 {
-            self.tail += (self.chunk - at) as u64;
+            self.tail += (self.chunk() - at) as u64;
         }
         self.release();
     }
 
     /// Takes the chunks behind the tail off; the one of the head is kept even when it is full.
     fn release(&mut self) {
-        while self.tail - self.base >= self.chunk as u64 && self.chunks.len() > 1 {
+        while self.tail - self.base >= self.chunk() as u64 && self.chunks.len() > 1 {
             self.spare = self.chunks.pop_front();
-            self.base += self.chunk as u64;
+            self.base += self.chunk() as u64;
         }
     }
 }

@@ -173,9 +173,10 @@ impl Engine {
     /// Loads into the processor's caches what reading these keys will want. Most of the time of a look-up is spent
     /// waiting for memory; for several keys at once the waits overlap.
     pub fn warm(&self, db: u32, keys: &[&[u8]; WARM]) {
-        let sequences = self.databases.spaces[db as usize].keydir.warm(keys);
-        black_box(sequences.iter().fold(0, |loaded, sequence| loaded ^ self.cache.touch_index(*sequence)));
-        black_box(sequences.iter().fold(0, |loaded, sequence| loaded ^ self.cache.touch_value(*sequence)));
+        let values = self.databases.spaces[db as usize].keydir.warm(keys);
+        black_box(values.iter().fold(0, |loaded, (sequence, _)| loaded ^ self.cache.touch_index(*sequence)));
+        let touch_value = |(sequence, size): &(u64, u32)| self.cache.touch_value(*sequence, *size as usize);
+        black_box(values.iter().fold(0, |loaded, value| loaded ^ touch_value(value)));
     }
 
     /// Lets all held values go.

@@ -2,6 +2,7 @@
 
 use super::{Fields, MAX_BLOB, MAX_SEQUENCE};
 use crate::error::Damage;
+use std::sync::LazyLock;
 
 /// Bytes of a record before its key.
 pub const HEADER: usize = 36;
@@ -149,7 +150,7 @@ pub fn encode(out: &mut Vec<u8>, header: &Header, key: &[u8], value: &[u8]) {
     out.extend_from_slice(key);
     out.extend_from_slice(value);
     // Over all of it at once: piece by piece the checksum goes the slow way of short inputs.
-    let crc = crc32fast::hash(&out[begin + CRC_END..]);
+    let crc = crc32(&out[begin + CRC_END..]);
     out[begin..begin + CRC_END].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -174,6 +175,15 @@ pub fn encode_around(
     crc
 }
 
+/// As [`crc32fast::hash`], which looks anew each time what the processor can do: a third of what a short record takes.
+#[inline]
+fn crc32(bytes: &[u8]) -> u32 {
+    static BEGIN: LazyLock<crc32fast::Hasher> = LazyLock::new(crc32fast::Hasher::new);
+    let mut crc = BEGIN.clone();
+    crc.update(bytes);
+    crc.finalize()
+}
+
 /// The CRC field of a record that stands at the front of `bytes`; `None` if there are too few bytes.
 pub fn crc_of(bytes: &[u8]) -> Option<&[u8; CRC_END]> {
     bytes.first_chunk()
@@ -192,7 +202,7 @@ pub struct Record<'a> {
 
 /// Reads the record at the front of `bytes`, checksum and all.
 pub fn decode(bytes: &[u8]) -> Result<Record<'_>, Damage> {
-    decode_if(bytes, |covered, crc| crc32fast::hash(covered) == crc)
+    decode_if(bytes, |covered, crc| crc32(covered) == crc)
 }
 
 /// Reads the record at the front of `bytes`, whose checksum is known to be right.

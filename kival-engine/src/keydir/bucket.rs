@@ -164,9 +164,9 @@ impl Bucket {
         self.slots.get(position).filter(|slot| **slot != EMPTY).map(|slot| Slot(*slot))
     }
 
-    /// The position of the entry with this hash that `is_it` accepts.
+    /// The position of the entry with this hash that `is_it` accepts, and its handle.
     #[inline]
-    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(Handle) -> bool) -> Option<usize> {
+    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(Handle) -> bool) -> Option<(usize, Handle)> {
         let home = self.home(hash);
         for (step, &slot) in self.slots[home..].iter().enumerate() {
             let slot = Slot(slot);
@@ -175,7 +175,7 @@ impl Bucket {
                     return None;
                 }
                 if is_it(slot.handle()) {
-                    return Some(home + step);
+                    return Some((home + step, slot.handle()));
                 }
             } else if slot.0 == EMPTY {
                 return None;
@@ -306,7 +306,7 @@ mod tests {
         bucket.check();
         assert_eq!(bucket.size(), FULL_SLOTS);
         for slot in scattered(800) {
-            let position = bucket.find(slot.hash(), |handle| handle == slot.handle()).unwrap();
+            let (position, _) = bucket.find(slot.hash(), |handle| handle == slot.handle()).unwrap();
             assert_eq!(bucket.at(position), Some(slot));
             bucket.remove(position);
             bucket.check();

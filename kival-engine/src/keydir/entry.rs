@@ -15,6 +15,7 @@
 //! This layout lives in memory only and may change at will.
 
 use super::{Entry, ExpiryChange, Place};
+use std::hint::black_box;
 
 /// The fixed part of a stored entry.
 pub(super) const HEADER_LEN: usize = 24;
@@ -122,10 +123,12 @@ fn encode_header(entry: &Entry, key_len: usize, flags: u8, bytes: &mut [u8]) {
     }
 }
 
-/// The sequence of the entry at the front of `bytes`.
+/// Loads the entry at the front of `bytes`, which may be of a key of this length, to where that ends, and gives
+/// what seem to be sequence and value size.
 #[inline]
-pub(super) fn sequence(bytes: &[u8]) -> u64 {
-    word(bytes, 8) & SEQUENCE_MASK
+pub(super) fn touch(bytes: &[u8], key_len: usize) -> (u64, u32) {
+    black_box(bytes.get(HEADER_LEN + key_len).copied());
+    (word(bytes, 8) & SEQUENCE_MASK, word(bytes, 16) as u32)
 }
 
 /// Reads the entry at the front of `bytes`.
@@ -169,6 +172,24 @@ pub(super) fn key(bytes: &[u8]) -> &[u8] {
     &bytes[at..at + len]
 }
 
+/// Whether the entry at the front of `bytes` is of this key.
+#[inline]
+pub(super) fn is_of(bytes: &[u8], key: &[u8]) -> bool {
+    if bytes[FLAGS_AT] & (HAS_EXPIRY | HAS_CHANGE | LONG_KEY) != 0 {
+        return self::key(bytes) == key;
+    }
+    usize::from(bytes[KEY_LEN_AT]) == key.len() && are_equal(&bytes[HEADER_LEN..HEADER_LEN + key.len()], key)
+}
+
+/// Compares slices of one length here, word by word: for a short key the call of a function would take longer.
+#[inline]
+fn are_equal(one: &[u8], other: &[u8]) -> bool {
+    let (Some(one_end), Some(other_end)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) else {
+        return one.iter().eq(other);
+    };
+    one_end == other_end && one.as_chunks::<8>().0.iter().eq(other.as_chunks::<8>().0)
+}
+
 /// Sets the access clock of the entry at the front of `bytes`.
 pub(super) fn set_access(bytes: &mut [u8], access: u32) {
     bytes[ACCESS_AT..KEY_LEN_AT].copy_from_slice(&access.to_le_bytes()[..3]);
@@ -203,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_shape_comes_back_as_it_was_stored() {
-        for key_len in [0, 1, 16, 255, 256, 70_000] {
+        for key_len in [0, 1, 7, 8, 13, 16, 24, 255, 256, 70_000] {
             for (expiry, change) in [(0, false), (u64::MAX, false), (0, true), (1, true)] {
                 let (entry, key_bytes) = (entry(expiry, change), vec![0xa5; key_len]);
                 let len = stored_len(key_len, &entry);
@@ -211,6 +232,13 @@ mod tests {
                 encode(&entry, &key_bytes, &mut bytes);
                 assert_eq!(decode(&bytes), entry);
                 assert_eq!(key(&bytes), key_bytes);
+                assert!(is_of(&bytes, &key_bytes));
+                for changed in 0..key_len.min(40) {
+                    let mut other = key_bytes.clone();
+                    other[changed] ^= 1;
+                    assert!(!is_of(&bytes, &other), "byte {changed} of {key_len}");
+                }
+                assert!(!is_of(&bytes, &[&key_bytes[..], b"x"].concat()));
                 assert_eq!(bytes[len..], [0; 8], "nothing is written past the stored length");
             }
         }

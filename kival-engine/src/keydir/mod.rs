@@ -175,18 +175,18 @@ impl Keydir {
         }
     }
 
-    /// Loads into the processor's caches what look-ups of these keys will want, and gives what the sequences of
-    /// their entries seem to be, anything for a key that is not there.
+    /// Loads into the processor's caches what look-ups of these keys will want, and gives what the sequences and
+    /// value sizes of their entries seem to be, anything for a key that is not there.
     ///
     /// A look-up waits for memory twice, once for the slot and once for the entry. Here no branch depends on what
     /// is loaded, so that the waits of all keys overlap.
     #[inline]
-    pub fn warm(&self, keys: &[&[u8]; WARM]) -> [u64; WARM] {
-        let hashes = keys.map(|key| self.hash(key));
-        black_box(hashes.iter().fold(0, |loaded, hash| loaded ^ self.table.touch(*hash)));
-        hashes.map(|hash| match self.table.find(hash, |_| true) {
-            Some((_, handle)) => entry::sequence(self.arena.bytes(handle)),
-            None => 0,
+    pub fn warm(&self, keys: &[&[u8]; WARM]) -> [(u64, u32); WARM] {
+        let hashes = keys.map(|key| (self.hash(key), key.len()));
+        black_box(hashes.iter().fold(0, |loaded, (hash, _)| loaded ^ self.table.touch(*hash)));
+        hashes.map(|(hash, key_len)| match self.table.find(hash, |_| true) {
+            Some((_, handle)) => entry::touch(self.arena.bytes(handle), key_len),
+            None => (0, 0),
         })
     }
 
@@ -279,7 +279,7 @@ impl Keydir {
 
     #[inline]
     fn find(&self, hash: u32, key: &[u8]) -> Option<(Position, Handle)> {
-        self.table.find(hash, |handle| entry::key(self.arena.bytes(handle)) == key)
+        self.table.find(hash, |handle| entry::is_of(self.arena.bytes(handle), key))
     }
 
     fn read(&self, handle: Handle) -> (&[u8], Entry) {

@@ -70,8 +70,7 @@ impl Table {
     pub(super) fn find(&self, hash: u32, is_it: impl FnMut(Handle) -> bool) -> Option<(Position, Handle)> {
         let bucket = *self.directory.get(self.place(hash))?;
         let home = &self.buckets[bucket as usize];
-        let slot = home.find(hash, is_it)?;
-        let handle = home.at(slot)?.handle();
+        let (slot, handle) = home.find(hash, is_it)?;
         Some((Position { bucket, slot: slot as u32 }, handle))
     }
 
