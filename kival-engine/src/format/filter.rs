@@ -2,16 +2,27 @@
 
 use super::{Fields, seal_crc};
 use crate::error::Damage;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Bits a key: with seven probes about one key in a hundred is taken for present by mistake.
 const BITS_PER_KEY: u64 = 10;
 const PROBES: u32 = 7;
 const HEADER: usize = 16;
 const CRC_END: usize = 4;
+/// Bytes of a namespace and a key that are short.
+const SHORT: usize = 64;
 
 /// The hash that filters stand on: XXH3-64 over namespace and key.
 pub fn hash(namespace: u32, key: &[u8]) -> u64 {
+    // In one piece a short key takes a fraction of what it does in two.
+    let mut whole = [0; SHORT];
+    if let Some((into, rest)) = whole.split_first_chunk_mut()
+        && let Some(into_key) = rest.get_mut(..key.len())
+    {
+        *into = namespace.to_le_bytes();
+        into_key.copy_from_slice(key);
+        return xxh3_64(&whole[..4 + key.len()]);
+    }
     let mut state = Xxh3::new();
     state.update(&namespace.to_le_bytes());
     state.update(key);
@@ -92,6 +103,15 @@ mod tests {
         let wrong = (10_000..30_000).filter(|&i| filter.may_contain(key(i))).count();
         assert!(wrong < 400, "{wrong} of 20,000 absent keys taken for present");
         assert_eq!(Filter::decode(&filter.encode()), Ok(filter));
+    }
+
+    #[test]
+    fn a_hash_is_that_of_namespace_and_key_one_behind_the_other() {
+        let key = [7; 100];
+        for len in 0..key.len() {
+            let whole = [&9_u32.to_le_bytes()[..], &key[..len]].concat();
+            assert_eq!(hash(9, &key[..len]), xxh3_64(&whole), "{len}");
+        }
     }
 
     #[test]

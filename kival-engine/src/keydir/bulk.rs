@@ -42,13 +42,13 @@ impl Bulk {
         if self.fresh.is_empty() {
             return keydir;
         }
-        let (fresh, arena) = (std::mem::take(&mut self.fresh), &keydir.arena);
+        let arena = &keydir.arena;
         let replaces = |one: Handle, other: Handle| {
             let (one, other) = (arena.bytes(one), arena.bytes(other));
             let same = entry::key(one) == entry::key(other);
             same.then(|| entry::decode(one).sequence < entry::decode(other).sequence)
         };
-        let gone = rebuild::merge(&mut keydir.table, fresh, &replaces);
+        let gone = rebuild::merge(&mut keydir.table, &mut self.fresh, &replaces);
         keydir.expires.extend(std::mem::take(&mut self.expiring));
         for handle in gone {
             let (key, entry) = keydir.read(handle);

@@ -162,7 +162,7 @@ fn check(hashes: &[u32]) {
     let slot = |n: usize| Slot::new(hashes[n], Handle(n as u64 + 1));
     let middle = hashes.len() / 3;
     for part in [0..middle, middle..hashes.len()] {
-        let gone = rebuild::merge(&mut table, part.map(slot).collect(), &|_, _| None);
+        let gone = rebuild::merge(&mut table, &mut part.map(slot).collect(), &|_, _| None);
         assert!(gone.is_empty());
         table.check(hash);
     }

@@ -32,8 +32,9 @@ struct Merged {
 }
 
 /// Adds entries to the table, in whatever order they come, some of them perhaps with a key that is there
-/// already or comes twice: `replaces` says so, and which one stays. Gives those that do not.
-pub(super) fn merge(table: &mut Table, fresh: Vec<Slot>, replaces: &Replaces<'_>) -> Vec<Handle> {
+/// already or comes twice: `replaces` says so, and which one stays. Gives those that do not; `fresh` is empty then,
+/// and keeps its memory.
+pub(super) fn merge(table: &mut Table, fresh: &mut Vec<Slot>, replaces: &Replaces<'_>) -> Vec<Handle> {
     let len = table.len() + fresh.len();
     let moved_max = table.moved_max();
     let buckets = table.take_buckets();
@@ -50,7 +51,7 @@ pub(super) fn merge(table: &mut Table, fresh: Vec<Slot>, replaces: &Replaces<'_>
 }
 
 /// The ranges of hashes that begin with the same `depth` bits, in order.
-fn part(buckets: Vec<Bucket>, fresh: Vec<Slot>, depth: u32) -> Vec<Range> {
+fn part(buckets: Vec<Bucket>, fresh: &mut Vec<Slot>, depth: u32) -> Vec<Range> {
     let below = HASH_BITS - depth;
     let mean = fresh.len() >> depth;
     let empty = || Range { buckets: Vec::new(), fresh: Vec::with_capacity(mean + mean / 16) };
@@ -61,7 +62,7 @@ fn part(buckets: Vec<Bucket>, fresh: Vec<Slot>, depth: u32) -> Vec<Range> {
         ranges[(first_hash >> below) as usize].buckets.push(bucket);
         first_hash += served;
     }
-    for slot in fresh {
+    for slot in fresh.drain(..) {
         ranges[(slot.hash() >> below) as usize].fresh.push(slot);
     }
     ranges

@@ -13,6 +13,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Hashes in the first piece of them, and in the others.
+const LEAST_HASHES: usize = 1 << 10;
+const MOST_HASHES: usize = 1 << 17;
+
 /// Writes a hint block by block beside its final place.
 #[derive(Debug)]
 pub(crate) struct HintWriter<'a> {
@@ -23,7 +27,8 @@ pub(crate) struct HintWriter<'a> {
     file: Arc<dyn File>,
     at: u64,
     block: BlockBuilder,
-    hashes: Vec<u64>,
+    /// Of all keys, in pieces: one that grew would be copied again and again.
+    hashes: Vec<Vec<u64>>,
     summary: Sealed,
     tally: Tally,
 }
@@ -57,7 +62,17 @@ impl<'a> HintWriter<'a> {
             self.flush()?;
         }
         self.block.push(entry);
-        self.hashes.push(filter::hash(entry.header.namespace, entry.key));
+        let hash = filter::hash(entry.header.namespace, entry.key);
+        match self.hashes.last_mut().filter(|piece| piece.len() < piece.capacity()) {
+            Some(piece) => piece.push(hash),
+            None => {
+                // The first is small, as most segments of a small store are.
+                let room = if self.hashes.is_empty() { LEAST_HASHES } else { MOST_HASHES };
+                let mut piece = Vec::with_capacity(room);
+                piece.push(hash);
+                self.hashes.push(piece);
+            }
+        }
         self.tally.count(&entry.header);
         let sequence = entry.header.sequence;
         self.summary.lowest =
@@ -85,8 +100,8 @@ impl<'a> HintWriter<'a> {
     /// Puts the hint in its place, describing the segment's first `covered` bytes.
     pub(crate) fn finish(mut self, covered: u64) -> io::Result<Sealed> {
         self.flush()?;
-        let mut filter = Filter::with_room_for(self.hashes.len() as u64);
-        self.hashes.iter().for_each(|&hash| filter.insert(hash));
+        let mut filter = Filter::with_room_for(self.summary.records);
+        self.hashes.iter().flatten().for_each(|&hash| filter.insert(hash));
         let filter = filter.encode();
         write_all_at(&*self.file, &filter, self.at)?;
         self.summary.length = covered;
