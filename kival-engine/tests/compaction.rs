@@ -203,30 +203,34 @@ impl Hook for Reads {
     }
 }
 
-/// A store whose first segment holds only what the second has overwritten, and perhaps a tombstone.
-fn wholly_dead(store: &Store, tombstone: bool) {
+/// A store of whose second segment nothing is live, perhaps with a tombstone in it.
+fn wholly_dead(store: &Store, tombstone: Option<&[u8]>) {
     segment(store, |engine| {
         engine.put(0, b"elsewhere", b"old", 0).unwrap();
         live(engine, b'l', 10);
     });
     segment(store, |engine| {
         dead(engine, 10);
-        if tombstone {
-            engine.delete(0, b"elsewhere").unwrap();
+        engine.put(0, b"here", b"old", 0).unwrap();
+        if let Some(key) = tombstone {
+            engine.delete(0, key).unwrap();
         }
     });
-    segment(store, |engine| dead(engine, 1));
+    segment(store, |engine| {
+        dead(engine, 1);
+        engine.put(0, b"here", b"new", 0).unwrap();
+    });
 }
 
-/// How many bytes of the second segment a merge by the policy reads.
-fn read_of_the_dead(tombstone: bool) -> (usize, MemoryFs, Store) {
+/// How many bytes of the second segment, or of its hint, a merge by the policy reads.
+fn read_of_the_dead(tombstone: Option<&[u8]>, of: &str) -> (usize, MemoryFs, Store) {
     let (store, fs) = Store::in_memory();
     wholly_dead(&store, tombstone);
     let reads = Reads::default();
     let hooked = store.on(Arc::new(HookFs::new(fs.clone(), reads.clone())));
     let (mut engine, _) = hooked.open();
     let second = manifest(&fs).segments[1].id;
-    *reads.of.lock().unwrap() = format!("{second:016x}.seg");
+    *reads.of.lock().unwrap() = format!("{second:016x}.{of}");
     engine.set_compaction(EAGER);
     engine.maintain();
     assert_eq!(engine.stats().compaction.reason, Some(Reason::WhollyDead));
@@ -237,17 +241,29 @@ fn read_of_the_dead(tombstone: bool) -> (usize, MemoryFs, Store) {
 }
 
 #[test]
-fn a_wholly_dead_segment_goes_without_being_read() {
-    let (bytes, fs, store) = read_of_the_dead(false);
-    assert_eq!(bytes, 0);
-    let floors = manifest(&fs);
-    assert!(floors.feed_floor > 0 && floors.restore_floor > floors.feed_floor, "both floors are kept");
-    assert_eq!(store.open().1.keys, 12);
+fn a_segment_of_dead_values_goes_without_being_read() {
+    for of in ["seg", "hint"] {
+        let (bytes, fs, store) = read_of_the_dead(None, of);
+        assert_eq!(bytes, 0, "{of}");
+        let floors = manifest(&fs);
+        assert!(floors.feed_floor > 0 && floors.restore_floor > floors.feed_floor, "both floors are kept");
+        assert_eq!(store.open().1.keys, 13);
+    }
 }
 
 #[test]
-fn a_wholly_dead_segment_is_copied_for_a_tombstone_that_must_stay() {
-    let (bytes, fs, store) = read_of_the_dead(true);
+fn a_dead_segment_with_a_tombstone_that_can_go_is_judged_by_its_hint() {
+    let (bytes, ..) = read_of_the_dead(Some(b"here"), "seg");
+    assert_eq!(bytes, 0);
+    let (bytes, fs, store) = read_of_the_dead(Some(b"here"), "hint");
+    assert!(bytes > 0);
+    assert!(!has(&fs, Kind::Tombstone, b"here"));
+    assert_eq!(store.open().1.keys, 13);
+}
+
+#[test]
+fn a_dead_segment_is_copied_for_a_tombstone_that_must_stay() {
+    let (bytes, fs, store) = read_of_the_dead(Some(b"elsewhere"), "seg");
     assert!(bytes > 0);
     assert!(has(&fs, Kind::Tombstone, b"elsewhere"), "its value is in another segment");
     let (mut engine, _) = store.open();

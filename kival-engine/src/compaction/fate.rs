@@ -52,9 +52,16 @@ impl<'a> Judge<'a> {
     /// What becomes of these records.
     pub(super) fn fates(&mut self, batch: Batch) -> io::Result<Vec<Fate>> {
         // All that the rules need later: the engine takes the batch itself.
-        let records: Vec<_> = batch.iter().map(|(header, key)| Seen::of(header, key)).collect();
+        let asks_all = !self.history.tombstones.is_empty();
+        let records: Vec<_> = batch.iter().map(|(header, key)| Seen::of(header, key, asks_all)).collect();
         let verdicts = self.line.ask(|answer| Question::Judge(batch, answer))?;
         Ok(records.iter().zip(verdicts).map(|(seen, verdict)| self.fate(seen, verdict)).collect())
+    }
+
+    /// Drops all records of a segment: values, pages and expiries up to a sequence, superseded up to another.
+    pub(super) fn drop_all(&mut self, highest: u64, superseded_by: u64) {
+        self.floors.feed = self.floors.feed.max(highest);
+        self.floors.restore = self.floors.restore.max(superseded_by);
     }
 
     fn fate(&mut self, seen: &Seen, verdict: Verdict) -> Fate {
@@ -82,14 +89,17 @@ impl<'a> Judge<'a> {
 
 /// A record, as far as the rules ask about it.
 struct Seen {
+    /// The key's, if anything asks for it: of a tombstone, or if there is a history of them.
     hash: u64,
     sequence: u64,
     kind: Kind,
 }
 
 impl Seen {
-    fn of(header: &Header, key: &[u8]) -> Seen {
-        Seen { hash: filter::hash(header.namespace, key), sequence: header.sequence, kind: header.kind }
+    fn of(header: &Header, key: &[u8], asks_all: bool) -> Seen {
+        let asks = asks_all || header.kind == Kind::Tombstone;
+        let hash = if asks { filter::hash(header.namespace, key) } else { 0 };
+        Seen { hash, sequence: header.sequence, kind: header.kind }
     }
 }
 

@@ -40,8 +40,12 @@ pub(crate) struct Input {
     pub(crate) path: Arc<PathBuf>,
     pub(crate) length: u64,
     pub(crate) records: u64,
+    /// The highest sequence in it.
+    pub(crate) highest: u64,
     /// Nothing in it is live.
     pub(crate) wholly_dead: bool,
+    /// And nothing in it has to be judged: all of it can go.
+    pub(crate) counts_for_nothing: bool,
 }
 
 impl Input {
@@ -53,7 +57,9 @@ impl Input {
             path: segment.path.clone(),
             length: segment.bytes,
             records: segment.summary.records,
+            highest: segment.summary.highest,
             wholly_dead: live == 0,
+            counts_for_nothing: false,
         }
     }
 }
@@ -105,6 +111,8 @@ pub(super) struct Task {
     pub(super) target: u64,
     /// What was superseded above this stays.
     pub(super) cut: u64,
+    /// The last sequence of all when the merge began.
+    pub(super) last: u64,
     pub(super) meter: Arc<Meter>,
     pub(super) pace: Pace,
 }
@@ -119,7 +127,7 @@ pub(super) fn run(home: &Home, line: &Line, mut task: Task) {
 }
 
 fn merge(home: &Home, line: &Line, task: &mut Task) -> io::Result<()> {
-    let Task { inputs, target, cut, meter, pace } = task;
+    let Task { inputs, target, cut, last, meter, pace } = task;
     let inputs = &**inputs;
     let mut work = Work {
         line,
@@ -128,6 +136,7 @@ fn merge(home: &Home, line: &Line, task: &mut Task) -> io::Result<()> {
         meter,
         pace,
         store: home.store,
+        last: *last,
     };
     let copied = inputs.iter().try_for_each(|input| work.take(home, input));
     let Work { judge, mut writer, .. } = work;
@@ -184,12 +193,16 @@ struct Work<'a> {
     meter: &'a Meter,
     pace: &'a mut Pace,
     store: u64,
+    last: u64,
 }
 
 impl Work<'_> {
     /// Has the records of an input judged, and writes those that count.
     fn take(&mut self, home: &Home, input: &Input) -> io::Result<()> {
-        if input.wholly_dead && self.can_go(home, input)? {
+        if input.counts_for_nothing {
+            self.judge.drop_all(input.highest, self.last);
+        }
+        if input.counts_for_nothing || input.wholly_dead && self.can_go(home, input)? {
             Meter::add(&self.meter.dropped, input.records);
             self.meter.total.fetch_sub(input.length, Ordering::Relaxed);
             return Ok(());

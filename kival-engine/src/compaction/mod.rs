@@ -171,6 +171,16 @@ impl Drop for Running {
     }
 }
 
+/// What a merge goes by.
+struct Limits {
+    /// Bytes at which an output is full.
+    target: u64,
+    /// What was superseded above this stays.
+    cut: u64,
+    /// The last sequence of all.
+    last: u64,
+}
+
 impl Compactor {
     /// Nothing runs at first.
     pub(crate) fn new(home: &Home, options: &Options) -> Compactor {
@@ -225,7 +235,7 @@ impl Compactor {
         self.rate.store(rate, Ordering::Relaxed);
     }
 
-    fn start(&mut self, reason: Reason, inputs: Vec<Input>, target: u64, cut: u64) -> std::io::Result<()> {
+    fn start(&mut self, reason: Reason, inputs: Vec<Input>, limits: Limits) -> std::io::Result<()> {
         let (sender, questions) = sync_channel(2);
         let stop = Arc::new(AtomicBool::new(false));
         let meter = Arc::new(Meter::default());
@@ -237,7 +247,9 @@ impl Compactor {
         let (go, start) = if self.lockstep { Some(sync_channel(1)).unzip() } else { (None, None) };
         let line =
             merge::Line { questions: sender, waker: self.waker.clone(), stop: stop.clone(), go: start };
-        let (home, task) = (self.home.clone(), Task { inputs, target, cut, meter: meter.clone(), pace });
+        let Limits { target, cut, last } = limits;
+        let (home, task) =
+            (self.home.clone(), Task { inputs, target, cut, last, meter: meter.clone(), pace });
         let work = move || {
             priority::step_back();
             merge::run(&home, &line, task);
@@ -344,13 +356,27 @@ impl Engine {
             None => policy::choose(self),
         };
         let Some((reason, slots)) = chosen.filter(|(_, slots)| !slots.is_empty()) else { return };
-        let input = |&slot| Input::of(self.segments.get(slot), self.databases.live_in(slot));
-        let inputs = slots.iter().map(input).collect();
-        let (target, cut) = (self.options.segment_size, self.history_cut());
-        if let Err(error) = self.compactor.start(reason, inputs, target, cut) {
+        let (target, cut, last) = (self.options.segment_size, self.history_cut(), self.last_sequence());
+        let inputs = slots.iter().map(|&slot| self.input(slot, cut)).collect();
+        if let Err(error) = self.compactor.start(reason, inputs, Limits { target, cut, last }) {
             tracing::error!(%error, "no thread could be had for a compaction");
             self.compactor.counters.failed += 1;
         }
+    }
+
+    /// A segment as input of a merge.
+    fn input(&self, slot: u32, cut: u64) -> Input {
+        let segment = self.segments.get(slot);
+        let input = Input::of(segment, self.databases.live_in(slot));
+        // What is staged may be taken back, and be live again. And where a merge failed behind its exchange, entries
+        // stand on segments that a start would not find, while their copies lie in one that seems to be dead.
+        let is_settled = self.staged_bytes() == 0
+            && self.quarantine.is_empty()
+            && !self.segments.iter().any(|(_, segment)| segment.exchanged);
+        let counts_for_nothing =
+            input.wholly_dead && is_settled && cut == u64::MAX && segment.holds_values_only();
+        debug_assert!(!counts_for_nothing || !self.databases.stands_in(slot), "live bytes are counted wrong");
+        Input { counts_for_nothing, ..input }
     }
 
     /// What was superseded up to this sequence may be dropped: it was issued longer ago than history is

@@ -52,7 +52,7 @@ pub struct Plan {
     pub reason: Option<Reason>,
     /// The segments that would go, rising by id.
     pub segments: Vec<PlannedSegment>,
-    /// Bytes to be read; segments in which nothing is live are judged by their hints.
+    /// Bytes to be read; segments in which nothing is live need not be.
     pub read: u64,
     /// Bytes to be written, at most.
     pub written: u64,

@@ -7,6 +7,7 @@ use crate::error::Damage;
 use crate::format::Fields;
 use crate::format::record::record_size;
 use crate::keydir::{Entry, Keydir, Page, Pages, Place};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// Namespace ids below this belong to the databases of the same numbers, at first.
@@ -214,7 +215,8 @@ impl NamespaceMap {
 pub(crate) struct Databases {
     pub(crate) spaces: Vec<Space>,
     /// The database that has a namespace.
-    by_namespace: HashMap<u32, u32>,
+    /// A merge asks it for each record.
+    by_namespace: HashMap<u32, u32, RandomState>,
     pub(crate) next_namespace: u32,
     /// The newest namespaces record: its sequence, its place and its size.
     pub(crate) record: Option<(u64, Place, u64)>,
@@ -235,7 +237,7 @@ impl Databases {
             .map(|namespace| loaded.remove(&namespace).unwrap_or_else(|| Space::new(namespace)))
             .collect();
         let mut databases =
-            Databases { spaces, by_namespace: HashMap::new(), next_namespace: map.next, record };
+            Databases { spaces, by_namespace: HashMap::default(), next_namespace: map.next, record };
         databases.index();
         databases
     }
@@ -261,6 +263,20 @@ impl Databases {
     pub(crate) fn live_in(&self, slot: u32) -> u64 {
         let map = self.record.map_or(0, |(_, place, bytes)| if place.slot() == slot { bytes } else { 0 });
         self.spaces.iter().map(|space| space.live_in(slot)).sum::<u64>() + map
+    }
+
+    /// Whether anything that counts stands in the segment at `slot`: as live bytes tell, but found by a look at every
+    /// entry. For assertions.
+    pub(crate) fn stands_in(&self, slot: u32) -> bool {
+        let is_there = |place: Place| place.slot() == slot;
+        self.record.is_some_and(|(_, place, _)| is_there(place))
+            || self.spaces.iter().any(|space| {
+                let of_page = |pages: &Pages| pages.iter().any(|(_, page)| is_there(page.place));
+                let of_entry = |entry: &Entry| {
+                    is_there(entry.place) || entry.change.is_some_and(|change| is_there(change.place))
+                };
+                space.keydir.iter().any(|(_, entry)| of_entry(&entry)) || space.paged.values().any(of_page)
+            })
     }
 
     /// Live bytes in all segments.

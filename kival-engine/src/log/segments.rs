@@ -25,6 +25,10 @@ pub enum SegmentState {
 /// What a segment holds; its hint tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Tally {
+    /// Number of records.
+    pub(crate) records: u64,
+    /// Number of those that say which keys a database has.
+    pub(crate) maps: u64,
     /// Number of tombstones.
     pub(crate) tombstones: u64,
     /// Their bytes.
@@ -37,7 +41,9 @@ impl Tally {
     /// Adds a record.
     pub(crate) fn count(&mut self, header: &Header) {
         let bytes = header.record_size();
+        self.records += 1;
         self.record_bytes += bytes;
+        self.maps += u64::from(header.kind == Kind::Namespaces);
         if header.kind == Kind::Tombstone {
             self.tombstones += 1;
             self.tombstone_bytes += bytes;
@@ -110,6 +116,12 @@ impl Segment {
     /// Whether a merge may read it, and remove it.
     pub(crate) fn may_be_merged(&self) -> bool {
         self.state == SegmentState::Sealed && !self.quarantined && !self.exchanged
+    }
+
+    /// Whether it is known to hold nothing but values, their pages and expiries: where none of those is live, none
+    /// counts for anything.
+    pub(crate) fn holds_values_only(&self) -> bool {
+        self.tally.records == self.summary.records && self.tally.tombstones == 0 && self.tally.maps == 0
     }
 
     /// Bytes that are not live and that another merge of this segment alone would not free: a merge has
