@@ -90,7 +90,8 @@ def under_compaction(bench):
 
 
 def cold_reads(bench):
-    """Reads of the disk by four clients; another one asks for PING and for a value that is in the cache."""
+    """Reads of the disk by four clients; another one asks for PING and for a value that is in the cache. What of its
+    waiting is the machine's shows at a redis-server that has nothing else to do."""
     keys = bench.size(260_000, 5_000)
     seconds = bench.size(6, 1)
     hot = "GET " + key(0).decode()
@@ -100,17 +101,24 @@ def cold_reads(bench):
             time.sleep(seconds)
         return {"ping": probe.result["PING"]["p99"], "get": probe.result[hot]["p99"]}
 
-    with bench.server("kival", EVERYSEC, cache_size=bench.size("64mb", "1mb")) as server:
+    def probed_idle():
+        with load.Probe(idle, "PING") as probe:
+            time.sleep(seconds)
+        return probe.result["PING"]["p99"]
+
+    with bench.server("kival", EVERYSEC, cache_size=bench.size("64mb", "1mb")) as server, \
+            bench.server("redis", EVERYSEC) as idle:
         # Four times the cache.
         server.fill(keys, 1000)
-        without = probed(server)
+        without = {**probed(server), "idle": probed_idle()}
         disk.forget(server.files(".seg"))
         forget = lambda: disk.forget(server.files(".seg"), everything=False)
         before = int(server.info()["kival_cold_reads"])
         with load.Doing(forget, 0.02), load.background(server, f"-t get -c 4 -r {keys}"):
             beside = probed(server)
-        reads = int(server.info()["kival_cold_reads"]) - before
-        return without, {**beside, "reads": reads / seconds}
+            reads = int(server.info()["kival_cold_reads"]) - before
+            idle_p99 = probed_idle()
+        return without, {**beside, "reads": reads / seconds, "idle": idle_p99}
 
 
 def beside_huge(bench):
@@ -126,7 +134,10 @@ def beside_huge(bench):
             # The probe warms up.
             time.sleep(0.4)
             load.write_huge(server, size, 3)
-        return {"p99": without}, {"p99": probe.result[get]["p99"]}
+        with bench.server("redis", EVERYSEC) as idle, load.Probe(idle, "PING") as at_idle:
+            time.sleep(0.4)
+            load.write_huge(server, size, 3)
+        return {"p99": without}, {"p99": probe.result[get]["p99"], "idle": at_idle.result["PING"]["p99"]}
 
 
 def overwritten(bench):
@@ -188,9 +199,11 @@ SCENARIOS = [
         Check("ping", "p99 of PING", "ms", ("<=", 1.5)),
         Check("get", "p99 of a hot GET", "ms", ("<=", 1.5)),
         Check("reads", "cold reads", "/s"),
+        Check("idle", "p99 of PING at an idle redis-server", "ms"),
     ], cold_reads),
     Row("huge-values", "beside a client that writes 512 MB values", QUIET,
-        [Check("p99", "p99 of GET", "ms", ("<=", 3))], beside_huge),
+        [Check("p99", "p99 of GET", "ms", ("<=", 3)), Check("idle", "p99 of PING at an idle redis-server", "ms")],
+        beside_huge),
     Row("engine", "engine alone, 1 million keys", "the best rival",
         [Check(what, what, "/s", (">=", 1.5)) for what in RIVALS], engine_alone, once=True),
     Row("disk", "steady random overwrite of 1 GB", "live bytes", [
