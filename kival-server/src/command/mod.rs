@@ -111,6 +111,32 @@ static BY_NAME: LazyLock<HashMap<&'static [u8], Row, FixedState>> = LazyLock::ne
     containers.map(|row| (row.command.name.as_bytes(), row)).collect()
 });
 
+/// Those whose name fits a word, near the place of that: every request is looked up here.
+static BY_WORD: LazyLock<[Option<(u64, Row)>; WORDS]> = LazyLock::new(|| {
+    let mut table = [None; WORDS];
+    for row in BY_NAME.values().filter(|row| row.command.name.len() <= size_of::<u64>()) {
+        let word = word(row.command.name.as_bytes());
+        let mut place = place(word);
+        while table[place].is_some() {
+            place = (place + 1) % WORDS;
+        }
+        table[place] = Some((word, *row));
+    }
+    table
+});
+
+/// Places for names that fit a word, many more than there are.
+const WORDS: usize = 1024;
+
+/// A name of eight bytes at most in lower case, as a number.
+fn word(name: &[u8]) -> u64 {
+    name.iter().fold(0, |word, byte| word << 8 | u64::from(byte.to_ascii_lowercase()))
+}
+
+fn place(word: u64) -> usize {
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - WORDS.ilog2())) as usize
+}
+
 /// Longest name of a command, in bytes.
 const LONGEST_NAME: usize = 32;
 
@@ -134,6 +160,17 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
 }
 
 fn find_row(name: &[u8]) -> Option<Row> {
+    if name.len() <= size_of::<u64>() {
+        let (word, mut at) = (word(name), place(word(name)));
+        while let Some((other, row)) = &BY_WORD[at] {
+            // Zeros ahead of a name do not show in its word.
+            if *other == word && row.command.name.len() == name.len() {
+                return Some(*row);
+            }
+            at = (at + 1) % WORDS;
+        }
+        return None;
+    }
     let mut lower = [0; LONGEST_NAME];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
@@ -191,4 +228,27 @@ fn unknown_command(args: Args<'_>) -> ErrorReply {
     }
     let name = shown(args.name(), SHOWN);
     [b"ERR unknown command '", name, b"', with args beginning with: ", &beginning].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_found_by_its_name_in_any_case_and_by_nothing_else() {
+        for command in all() {
+            let name = command.name.as_bytes();
+            for written in [name.to_vec(), name.to_ascii_uppercase()] {
+                assert!(std::ptr::eq(find(&written).unwrap(), command), "{}", command.name);
+            }
+            for other in
+                [&[b"\0", name].concat()[..], &[name, b"\0"].concat(), &[name, b"x"].concat(), &name[1..]]
+            {
+                let found = find(other).map(|found| found.name.as_bytes());
+                assert!(found.is_none_or(|found| found == other), "{other:?} is taken for {found:?}");
+            }
+        }
+        assert!(find(b"").is_none());
+        assert!(find(&[b'a'; 100]).is_none());
+    }
 }

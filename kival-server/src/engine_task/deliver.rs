@@ -16,6 +16,10 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 use std::time::Instant;
 
+/// Outputs that are kept to be filled again, and the most memory of one, in bytes.
+const SPARE_OUTPUTS: usize = 64;
+const SPARE_BYTES: usize = 16 << 10;
+
 /// A client whose oldest held replies depend on a sequence; the lowest sequence is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
@@ -181,15 +185,19 @@ impl EngineTask {
     }
 
     /// Hands replies to the connection, and cuts a client that lets them pile up.
-    fn send(&mut self, slot: usize, output: Output, batches: u32) {
+    fn send(&mut self, slot: usize, mut output: Output, batches: u32) {
         let Some(session) = self.clients.get_mut(slot) else { return };
         let authenticated = session.authenticated;
-        let unsent = session.outbox.send(output, batches, authenticated);
+        let unsent = session.outbox.send(&mut output, batches, authenticated);
         if session.closing && session.held.is_empty() {
             session.outbox.close();
         }
         if unsent > 0 || session.over_soft_limit.is_some() {
             self.limit_output(slot);
+        }
+        if self.spare_outputs.len() < SPARE_OUTPUTS && output.is_empty() && output.footprint() <= SPARE_BYTES
+        {
+            self.spare_outputs.push(output);
         }
     }
 

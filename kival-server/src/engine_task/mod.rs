@@ -173,6 +173,8 @@ pub struct EngineTask {
     events: UnboundedSender<Event>,
     next_id: u64,
     turn: Vec<TurnReply>,
+    /// Empty ones, with room.
+    spare_outputs: Vec<Output>,
     /// Turns so far.
     turns: u64,
     /// Clients whose backlog can go on.
@@ -225,6 +227,7 @@ impl EngineTask {
             events,
             next_id: 1,
             turn: Vec::new(),
+            spare_outputs: Vec::new(),
             turns: 0,
             ready: VecDeque::new(),
             waiting: BinaryHeap::new(),

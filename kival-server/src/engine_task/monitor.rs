@@ -32,9 +32,17 @@ impl Monitors {
     }
 
     /// Notes a command that has run; `db` is the one that its client has selected now.
+    #[inline]
     pub(super) fn note(&mut self, db: u32, addr: SocketAddr, command: &Command, args: Args<'_>) {
+        if !self.clients.is_empty() {
+            self.note_line(db, addr, command, args);
+        }
+    }
+
+    #[cold]
+    fn note_line(&mut self, db: u32, addr: SocketAddr, command: &Command, args: Args<'_>) {
         let secret = command.flags.has(Flags::ADMIN) || command.flags.has(Flags::SKIP_MONITOR);
-        if !self.clients.is_empty() && !secret {
+        if !secret {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let mut line = format!("{}.{:06} [{db} {addr}]", now.as_secs(), now.subsec_micros());
             for arg in redacted(command, args) {
@@ -67,10 +75,15 @@ fn quote(arg: &[u8], out: &mut String) {
 impl EngineTask {
     /// Sends the lines of the command that has just run, to its own client behind its reply. Unlike messages they
     /// are replies: CLIENT REPLY leaves them out.
+    #[inline]
     pub(super) fn show_commands(&mut self, client: ClientKey, session: &Session, output: &mut Output) {
-        if self.server.monitors.lines.is_empty() {
-            return;
+        if !self.server.monitors.lines.is_empty() {
+            self.show_lines(client, session, output);
         }
+    }
+
+    #[cold]
+    fn show_lines(&mut self, client: ClientKey, session: &Session, output: &mut Output) {
         let depends = self.store.engine_ref().last_sequence();
         let mut receivers = self.server.monitors.clients.clone();
         receivers.retain(|receiver| {

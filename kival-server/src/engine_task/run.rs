@@ -7,7 +7,7 @@ use super::transaction::Mixed;
 use super::{ClientKey, EngineTask, TURN_BYTES, TurnReply, warm};
 use crate::command::{self, Abort, Command, Context, Flags, Outcome, Row};
 use crate::config::{AppendFsync, DebugCommand};
-use crate::resp::{Args, Batch, ErrorReply, Output, Protocol, Reply};
+use crate::resp::{Args, Batch, ErrorReply, Protocol, Reply};
 use kival_engine::keydir::WARM;
 use kival_engine::{ReadError, WriteError};
 
@@ -35,7 +35,7 @@ pub(super) enum Step {
 impl EngineTask {
     /// Runs the commands of a batch from index `from` on, until its end or until one has to wait.
     pub(super) fn run_batch(&mut self, session: &mut Session, client: ClientKey, batch: Batch, from: usize) {
-        let mut output = Output::new();
+        let mut output = self.spare_outputs.pop().unwrap_or_default();
         let (mut depends, mut policy, mut replies) = (0, AppendFsync::No, 0);
         let mut rest = None;
         let before = session.standing();
@@ -49,9 +49,10 @@ impl EngineTask {
             if (index - from).is_multiple_of(WARM) && batch.len() > 1 {
                 warm::batch(self.store.engine_ref(), session.db, &batch, index);
             }
-            let (step, ran) = self.run_command(session, client, batch.command(index));
+            let args = batch.command(index);
+            let (step, ran) = self.run_command(session, client, args);
             if !matches!(step, Step::Park(Parked::Reading | Parked::Paused)) {
-                self.command_over(client, session, batch.command(index));
+                self.command_over(client, session, args);
             }
             if !self.store.channels.outgoing.is_empty() {
                 self.deliver(client, session, &mut output);
@@ -69,7 +70,7 @@ impl EngineTask {
                     self.invalidate(client, session, &mut output);
                     self.show_commands(client, session, &mut output);
                     meter.is_due(ran, &batch, index, output.len());
-                    self.read_clock(session, &mut meter, batch.command(index));
+                    self.read_clock(session, &mut meter, args);
                     // One that reads or is paused runs again; one that waits is over when its wait is.
                     let next = if parked.ends_command() { index + 1 } else { index };
                     if matches!(parked, Parked::Waiting(_)) {
@@ -86,7 +87,7 @@ impl EngineTask {
             self.invalidate(client, session, &mut output);
             self.show_commands(client, session, &mut output);
             if meter.is_due(ran, &batch, index, output.len()) {
-                self.read_clock(session, &mut meter, batch.command(index));
+                self.read_clock(session, &mut meter, args);
             }
             if self.store.engine_ref().staged_bytes() >= TURN_BYTES && index + 1 < batch.len() {
                 self.ready.push_back(client);
@@ -198,7 +199,7 @@ impl EngineTask {
         command: &Command,
         args: Args<'_>,
     ) -> Outcome {
-        let savepoint = self.store.engine().savepoint();
+        let savepoint = self.store.began.unwrap_or_else(|| self.store.engine_ref().savepoint());
         let counted = self.store.counted();
         let messages = self.store.channels.outgoing.len();
         let noted = self.store.tracking.noted();

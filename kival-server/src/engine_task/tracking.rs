@@ -218,6 +218,7 @@ fn list(keys: impl IntoIterator<Item = Bytes>) -> Reply {
 
 impl EngineTask {
     /// Tells of what the command that has just run has changed, and remembers what it has read.
+    #[inline]
     pub(super) fn invalidate(&mut self, client: ClientKey, session: &Session, output: &mut Output) {
         if self.store.tracking.noted() > 0 {
             self.go_through_notes(Some(Current { client, session, output }));

@@ -5,12 +5,14 @@ use super::shared::Shared;
 use crate::engine_task::{ClientKey, Event, Request, Said};
 use crate::resp::{Codec, ProtocolError};
 use bytes::{BufMut, BytesMut};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc::error::TrySendError;
@@ -23,9 +25,9 @@ const MOST_IN_FLIGHT: u32 = 8;
 /// A connection is not read while this much of its output waits, in bytes.
 const MOST_UNSENT: usize = 1 << 20;
 
-/// Least and most room for a read, in bytes. Small requests in small buffers stay in the processor's
-/// caches; a pipeline wants few reads.
-const LEAST_ROOM: usize = 1 << 10;
+/// Least and most room for a read, in bytes. The least is that of a buffer which all connections of a thread use in
+/// turn: it stays in the processor's caches, and what came is copied out in just its size.
+const LEAST_ROOM: usize = 16 << 10;
 // A value of 64 KiB and what stands around it fit one read.
 const MOST_ROOM: usize = 65 << 10;
 
@@ -42,6 +44,10 @@ pub struct Lines {
     pub events: UnboundedSender<Event>,
     /// Limits.
     pub shared: Arc<Shared>,
+}
+
+thread_local! {
+    static SMALL_READS: RefCell<Box<[u8]>> = RefCell::new(vec![0; LEAST_ROOM].into());
 }
 
 struct Connection {
@@ -66,9 +72,9 @@ struct Connection {
 /// What a connection can do next.
 enum Next {
     /// Take in so many bytes that came; none at the end of the stream.
-    Read(usize),
+    Read(usize, Standing),
     /// Decode what came before.
-    Decode,
+    Decode(Standing),
     /// End.
     End,
 }
@@ -112,20 +118,20 @@ impl Connection {
     async fn run(&mut self) -> io::Result<()> {
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await? {
-                Next::Read(0) => {
+                Next::Read(0, _) => {
                     self.read_ended = true;
                     // What it waits for, if only for time, it will never hear.
                     self.say(Said::Ended).await;
                 }
-                Next::Read(read) => {
+                Next::Read(read, standing) => {
                     self.in_one_go += read;
-                    self.decode().await;
+                    self.decode(standing).await;
                     if self.in_one_go >= MOST_READ {
                         self.in_one_go = 0;
                         tokio::task::yield_now().await;
                     }
                 }
-                Next::Decode => self.decode().await,
+                Next::Decode(standing) => self.decode(standing).await,
                 Next::End => return Ok(()),
             }
         }
@@ -140,13 +146,13 @@ impl Connection {
             return Poll::Ready(Ok(Next::End));
         }
         if self.behind && !self.is_deaf(&standing) && standing.in_flight < most_in_flight(&standing) {
-            return Poll::Ready(Ok(Next::Decode));
+            return Poll::Ready(Ok(Next::Decode(standing)));
         }
         if !self.may_read(&standing) {
             return Poll::Pending;
         }
         let read = ready!(self.poll_read(cx))?;
-        Poll::Ready(Ok(Next::Read(read)))
+        Poll::Ready(Ok(Next::Read(read, standing)))
     }
 
     fn may_read(&self, standing: &Standing) -> bool {
@@ -163,9 +169,13 @@ impl Connection {
 
     /// Reads once, and fits the room for the next read to what came.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.reserve(self.room);
-        let mut input = (&mut self.input).limit(MOST_READ);
-        let read = ready!(poll_read_buf(Pin::new(&mut self.reader), cx, &mut input))?;
+        let read = if self.input.is_empty() && self.room == LEAST_ROOM {
+            ready!(self.poll_read_small(cx))?
+        } else {
+            self.input.reserve(self.room);
+            let mut input = (&mut self.input).limit(MOST_READ);
+            ready!(poll_read_buf(Pin::new(&mut self.reader), cx, &mut input))?
+        };
         if read >= self.room {
             self.room = (self.room * 4).min(MOST_ROOM);
         } else if read < self.room / 8 {
@@ -174,10 +184,19 @@ impl Connection {
         Poll::Ready(Ok(read))
     }
 
+    /// Reads into the buffer of all, and takes what came.
+    fn poll_read_small(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        SMALL_READS.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.reader).poll_read(cx, &mut read))?;
+            self.input = BytesMut::from(read.filled());
+            Poll::Ready(Ok(self.input.len()))
+        })
+    }
+
     /// Decodes what was read, and hands the commands over. Until the client is authenticated its commands
     /// go one at a time, since each may change what the next is allowed.
-    async fn decode(&mut self) {
-        let mut standing = self.outbox.standing();
+    async fn decode(&mut self, mut standing: Standing) {
         *self.codec.limits_mut() = self.lines.shared.limits(standing.authenticated);
         self.behind = false;
         while !self.input.is_empty() {

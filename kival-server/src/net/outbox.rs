@@ -90,9 +90,9 @@ pub fn outbox(writer: Option<OwnedWriteHalf>) -> (Outbox, OutboxKeeper) {
 }
 
 impl Outbox {
-    /// Sends replies, which complete `batches`, and gives the bytes that the client has not taken yet. A
-    /// connection that has gone is told nothing.
-    pub fn send(&self, mut output: Output, batches: u32, authenticated: bool) -> usize {
+    /// Sends replies, which complete `batches`, and gives the bytes that the client has not taken yet. What is
+    /// sent or kept is taken out of `output`; a connection that has gone is told nothing.
+    pub fn send(&self, output: &mut Output, batches: u32, authenticated: bool) -> usize {
         let mut state = self.0.lock();
         if state.killed {
             return 0;
@@ -103,11 +103,11 @@ impl Outbox {
         if !output.is_empty() {
             if state.output.is_empty() && output.len() <= SENT_AT_ONCE {
                 // A socket that is broken is found so by the connection, which reads it too.
-                let _ = state.write(&mut output);
+                let _ = state.write(output);
             }
             if !output.is_empty() {
                 wake |= state.output.is_empty();
-                state.output.append(output);
+                state.output.append(std::mem::take(output));
             }
         }
         let unsent = state.output.len();
@@ -157,11 +157,6 @@ impl OutboxKeeper {
         let mut state = self.0.lock();
         state.in_flight += 1;
         state.standing()
-    }
-
-    /// How the connection stands now.
-    pub fn standing(&self) -> Standing {
-        self.0.lock().standing()
     }
 
     /// Has the task woken when it is to end, and when there is output that the socket has not taken.
@@ -219,10 +214,10 @@ impl State {
     /// Writes once, as much as the socket takes; nothing where it takes nothing now.
     fn write(&self, output: &mut Output) -> io::Result<()> {
         let Some(writer) = &self.writer else { return Ok(()) };
-        let written = if output.chunk().len() == output.remaining() {
+        let written = if let Some(bytes) = output.in_one_piece() {
             // The system's call itself: that of the C library makes itself a point of cancellation first, which costs
             // as much as the rest of this.
-            let send = || Ok(rustix::net::send(writer.as_ref(), output.chunk(), SendFlags::NOSIGNAL)?);
+            let send = || Ok(rustix::net::send(writer.as_ref(), bytes, SendFlags::NOSIGNAL)?);
             writer.as_ref().try_io(Interest::WRITABLE, send)
         } else {
             let mut pieces = [IoSlice::new(&[]); PIECES];

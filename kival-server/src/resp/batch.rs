@@ -1,8 +1,8 @@
 //! A batch: every command that one read of the socket completed.
 //!
 //! One frozen buffer holds the bytes; commands and arguments are positions in it. A pipeline of any depth
-//! thus costs three allocations, and an argument none: it is borrowed, or sliced out of the buffer with one
-//! reference count when it has to outlive the batch.
+//! thus costs three allocations, a command alone two, and an argument none: it is borrowed, or sliced out of the
+//! buffer with one reference count when it has to outlive the batch.
 
 use std::ops::Index;
 
@@ -34,15 +34,15 @@ impl Span {
 
 /// The commands of one read, in the order they arrived.
 ///
-/// Invariants: every span lies in `buf`; `ends` ascends strictly, so no command is without a name, and its
-/// last element is `spans.len()`.
+/// Invariants: every span lies in `buf`; `ends` ascends strictly, and its last element is less than `spans.len()`,
+/// so no command is without a name.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The bytes as they came, apart from inline arguments, which were unescaped in place.
     buf: Bytes,
     /// The arguments of all commands, one after the other.
     spans: Vec<Span>,
-    /// For each command, where its arguments end in `spans`.
+    /// For each command but the last, where its arguments end in `spans`.
     ends: Vec<u32>,
 }
 
@@ -50,7 +50,7 @@ impl Batch {
     /// Puts a batch together from what the parser found in `buf`.
     #[inline]
     pub(super) fn new(buf: Bytes, spans: Vec<Span>, ends: Vec<u32>) -> Batch {
-        debug_assert_eq!(ends.last().map(|&end| end as usize), Some(spans.len()));
+        debug_assert!(ends.last().map_or(0, |&end| end as usize) < spans.len());
         Batch { buf, spans, ends }
     }
 
@@ -72,20 +72,19 @@ impl Batch {
             spans.push(Span::new(buf.len(), arg.len()));
             buf.extend_from_slice(arg);
         }
-        let ends = if spans.is_empty() { Vec::new() } else { vec![spans.len() as u32] };
-        Batch { buf: buf.into(), spans, ends }
+        Batch { buf: buf.into(), spans, ends: Vec::new() }
     }
 
     /// The number of commands.
     #[inline]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        if self.spans.is_empty() { 0 } else { self.ends.len() + 1 }
     }
 
     /// Whether there is no command; the codec never returns such a batch.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.spans.is_empty()
     }
 
     /// The arguments of the `i`th command, its name first.
@@ -94,8 +93,10 @@ impl Batch {
     /// When there are not that many commands.
     #[inline]
     pub fn command(&self, i: usize) -> Args<'_> {
+        assert!(i < self.len(), "command {i} of {}", self.len());
         let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
-        Args { buf: &self.buf, spans: &self.spans[start..self.ends[i] as usize] }
+        let end = self.ends.get(i).map_or(self.spans.len(), |&end| end as usize);
+        Args { buf: &self.buf, spans: &self.spans[start..end] }
     }
 
     /// All commands in order.

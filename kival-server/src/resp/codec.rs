@@ -112,10 +112,12 @@ impl Codec {
         }
         let outcome = self.parser.parse(buf, &self.limits);
         let taken = self.parser.take();
-        if !taken.ends.is_empty() {
+        if !taken.spans.is_empty() {
             self.failed = outcome.err();
-            let complete = buf.split_to(taken.consumed).freeze();
-            return Ok(Some(Batch::new(complete, taken.spans, taken.ends)));
+            // A buffer of which nothing is left is not shared, which would cost an allocation.
+            let all = taken.consumed == buf.len();
+            let complete = if all { std::mem::take(buf) } else { buf.split_to(taken.consumed) };
+            return Ok(Some(Batch::new(complete.freeze(), taken.spans, taken.ends)));
         }
         buf.advance(taken.consumed);
         if let Err(error) = outcome {

@@ -100,6 +100,12 @@ impl Output {
         self.len = self.small.len() - self.cursor + large;
     }
 
+    /// What is to be sent, if it is one piece.
+    #[inline]
+    pub fn in_one_piece(&self) -> Option<&[u8]> {
+        self.large.is_empty().then(|| &self.small[self.cursor..])
+    }
+
     /// What is to be sent, piece by piece.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let mut cursor = self.cursor;

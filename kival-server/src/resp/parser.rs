@@ -45,7 +45,7 @@ pub(super) struct Taken {
     pub(super) consumed: usize,
     /// The arguments of all complete commands, within those bytes.
     pub(super) spans: Vec<Span>,
-    /// For each complete command, where its arguments end in `spans`.
+    /// For each complete command but the last, where its arguments end in `spans`.
     pub(super) ends: Vec<u32>,
 }
 
@@ -64,8 +64,10 @@ pub(super) struct Parser {
     bulk: Option<usize>,
     /// The arguments found, those of the current command last.
     spans: Vec<Span>,
-    /// For each complete command, where its arguments end in `spans`.
+    /// For each complete command but the last, where its arguments end in `spans`.
     ends: Vec<u32>,
+    /// Where those of the last one end; 0 if none is complete.
+    complete: u32,
     /// Sizes of the previous `spans` and `ends`, as a guess at those of the next.
     hint: (usize, usize),
 }
@@ -79,8 +81,8 @@ impl Parser {
     /// `input` is shorter than 4 GiB.
     pub(super) fn parse(&mut self, input: &mut [u8], limits: &Limits) -> Result<(), ProtocolError> {
         if self.spans.capacity() == 0 {
-            self.spans.reserve(self.hint.0);
-            self.ends.reserve(self.hint.1);
+            self.spans = Vec::with_capacity(self.hint.0);
+            self.ends = Vec::with_capacity(self.hint.1);
         }
         while self.pos < input.len() || self.missing > 0 {
             let complete = if self.missing > 0 {
@@ -101,8 +103,10 @@ impl Parser {
     pub(super) fn take(&mut self) -> Taken {
         let consumed = std::mem::take(&mut self.done);
         let mut taken = Taken { consumed, spans: Vec::new(), ends: Vec::new() };
-        if let Some(&complete) = self.ends.last() {
-            let current = self.spans.split_off(complete as usize);
+        let complete = std::mem::take(&mut self.complete) as usize;
+        if complete > 0 {
+            let all = complete == self.spans.len();
+            let current = if all { Vec::new() } else { self.spans.split_off(complete) };
             taken.spans = std::mem::replace(&mut self.spans, current);
             taken.ends = std::mem::take(&mut self.ends);
             self.hint = (taken.spans.len().min(MAX_HINT), taken.ends.len().min(MAX_HINT));
@@ -130,7 +134,7 @@ impl Parser {
 
     /// Closes the current command; tells whether it was one, not just an empty line.
     fn finish(&mut self, input: &[u8]) -> Result<bool, ProtocolError> {
-        let first = self.ends.last().map_or(0, |&end| end as usize);
+        let first = self.complete as usize;
         let Some(name) = self.spans.get(first) else {
             self.done = self.pos;
             return Ok(false);
@@ -138,7 +142,10 @@ impl Parser {
         if is_http(&input[name.start as usize..(name.start + name.len) as usize]) {
             return Err(ProtocolError::CrossProtocol);
         }
-        self.ends.push(self.spans.len() as u32);
+        if first > 0 {
+            self.ends.push(self.complete);
+        }
+        self.complete = self.spans.len() as u32;
         self.done = self.pos;
         Ok(true)
     }
@@ -254,8 +261,16 @@ impl Parser {
 fn short_number(input: &[u8], at: usize) -> Option<(usize, usize)> {
     /// So few that the number cannot overflow.
     const DIGITS: usize = 8;
+    let line = input.get(at..)?;
+    // Nearly all are these.
+    if let [digit @ b'0'..=b'9', b'\r', _, ..] = line {
+        return Some((usize::from(digit - b'0'), at + 3));
+    }
+    if let [ten @ b'1'..=b'9', one @ b'0'..=b'9', b'\r', _, ..] = line {
+        return Some((usize::from(ten - b'0') * 10 + usize::from(one - b'0'), at + 4));
+    }
     let mut value = 0;
-    for (i, &byte) in input.get(at..)?.iter().take(DIGITS + 1).enumerate() {
+    for (i, &byte) in line.iter().take(DIGITS + 1).enumerate() {
         let digit = byte.wrapping_sub(b'0');
         if digit <= 9 {
             value = value * 10 + usize::from(digit);
