@@ -61,7 +61,7 @@ pub(crate) struct ValueCache {
 impl ValueCache {
     /// A cache for `budget` bytes.
     pub(crate) fn new(budget: u64) -> ValueCache {
-        let chunk = 1 << (budget / CHUNKS).clamp(LEAST_CHUNK, MOST_CHUNK).ilog2();
+        let chunk = (budget / CHUNKS).clamp(LEAST_CHUNK, MOST_CHUNK).next_power_of_two();
         ValueCache {
             probation: Ring::new(chunk as usize),
             main: Ring::new(chunk as usize),

@@ -24,7 +24,7 @@ pub(super) enum Fate {
     Drop,
 }
 
-/// The highest sequences that were dropped, and that superseded something dropped.
+/// The highest sequences that were dropped, and that superseded something dropped, or may have.
 #[derive(Debug, Default)]
 pub(super) struct Floors {
     pub(super) feed: u64,

@@ -357,24 +357,24 @@ impl Engine {
         };
         let Some((reason, slots)) = chosen.filter(|(_, slots)| !slots.is_empty()) else { return };
         let (target, cut, last) = (self.options.segment_size, self.history_cut(), self.last_sequence());
-        let inputs = slots.iter().map(|&slot| self.input(slot, cut)).collect();
+        // What is staged may be taken back, and be live again. And where a merge failed behind its exchange, entries
+        // stand on segments that a start would not find, while their copies lie in one that seems to be dead.
+        let is_settled = self.staged_bytes() == 0
+            && self.quarantine.is_empty()
+            && cut == u64::MAX
+            && !self.segments.iter().any(|(_, segment)| segment.exchanged);
+        let inputs = slots.iter().map(|&slot| self.input(slot, is_settled)).collect();
         if let Err(error) = self.compactor.start(reason, inputs, Limits { target, cut, last }) {
             tracing::error!(%error, "no thread could be had for a compaction");
             self.compactor.counters.failed += 1;
         }
     }
 
-    /// A segment as input of a merge.
-    fn input(&self, slot: u32, cut: u64) -> Input {
+    /// A segment as input of a merge. If nothing can make live bytes untrue, they tell where nothing is to be judged.
+    fn input(&self, slot: u32, is_settled: bool) -> Input {
         let segment = self.segments.get(slot);
         let input = Input::of(segment, self.databases.live_in(slot));
-        // What is staged may be taken back, and be live again. And where a merge failed behind its exchange, entries
-        // stand on segments that a start would not find, while their copies lie in one that seems to be dead.
-        let is_settled = self.staged_bytes() == 0
-            && self.quarantine.is_empty()
-            && !self.segments.iter().any(|(_, segment)| segment.exchanged);
-        let counts_for_nothing =
-            input.wholly_dead && is_settled && cut == u64::MAX && segment.holds_values_only();
+        let counts_for_nothing = is_settled && input.wholly_dead && segment.holds_values_only();
         debug_assert!(!counts_for_nothing || !self.databases.stands_in(slot), "live bytes are counted wrong");
         Input { counts_for_nothing, ..input }
     }

@@ -52,7 +52,8 @@ pub struct Plan {
     pub reason: Option<Reason>,
     /// The segments that would go, rising by id.
     pub segments: Vec<PlannedSegment>,
-    /// Bytes to be read; segments in which nothing is live need not be.
+    /// Bytes to be read; segments in which nothing is live need not be, unless a tombstone
+    /// must stay.
     pub read: u64,
     /// Bytes to be written, at most.
     pub written: u64,

@@ -158,7 +158,8 @@ impl Engine {
             return Ok(Fetched::Value(value));
         }
         self.scratch.resize(size, 0);
-        let read = segment.file.read_at_cached(&mut self.scratch, entry.place.offset());
+        let (scratch, offset) = (&mut self.scratch, entry.place.offset());
+        let read = segment.luck.ask(|| segment.file.read_at_cached(scratch, offset));
         match read.map_err(|source| ReadError::Io { path: segment.path.to_path_buf(), source })? {
             Some(read) => {
                 let value = check(&self.scratch[..read], namespace, key, entry.sequence);

@@ -8,7 +8,7 @@ use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The operating system's file system.
 #[derive(Debug, Default, Clone, Copy)]
@@ -81,42 +81,11 @@ struct RealFile {
     file: fs::File,
     /// Cleared once the file system has said that it cannot tell cached pages from others.
     can_skip_disk: AtomicBool,
-    luck: Luck,
-}
-
-/// Whether the last reads that asked for cached pages found them. To ask in vain is not free: the system begins
-/// to read from the disk, on the thread that asks. So where hardly any was found it is asked now and then only.
-#[derive(Debug, Default)]
-struct Luck {
-    /// A bit for each of the last reads that asked, the newest lowest: set if it was in vain.
-    in_vain: AtomicU32,
-    /// Reads that did not ask since one did.
-    passed: AtomicU32,
-}
-
-impl Luck {
-    /// So many in vain, of 32, are too many.
-    const TOO_MANY: u32 = 28;
-    /// Then every so many reads one asks.
-    const EVERY: u32 = 16;
-
-    fn asks(&self) -> bool {
-        if self.in_vain.load(Ordering::Relaxed).count_ones() < Luck::TOO_MANY {
-            return true;
-        }
-        self.passed.fetch_add(1, Ordering::Relaxed) % Luck::EVERY == Luck::EVERY - 1
-    }
-
-    fn note(&self, found: bool) {
-        // Threads that note at once may lose a bit: it is a guess.
-        let before = self.in_vain.load(Ordering::Relaxed);
-        self.in_vain.store(before << 1 | u32::from(!found), Ordering::Relaxed);
-    }
 }
 
 impl RealFile {
     fn new(file: fs::File) -> Self {
-        RealFile { file, can_skip_disk: AtomicBool::new(true), luck: Luck::default() }
+        RealFile { file, can_skip_disk: AtomicBool::new(true) }
     }
 }
 
@@ -126,13 +95,12 @@ impl File for RealFile {
     }
 
     fn read_at_cached(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        if !self.can_skip_disk.load(Ordering::Relaxed) || !self.luck.asks() {
+        if !self.can_skip_disk.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let wanted = buf.len();
         let read =
             rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT);
-        self.luck.note(read == Ok(wanted));
         match read {
             // Fewer bytes than asked: the rest is not in the cache, or the file ends. A blocking
             // read tells which.
@@ -185,19 +153,6 @@ mod tests {
         assert!(RealFs.lock(&path).expect("the file can be opened").is_none());
         drop(first);
         assert!(RealFs.lock(&path).expect("the file can be opened").is_some());
-    }
-
-    #[test]
-    fn where_nothing_is_found_few_reads_ask_and_all_do_when_something_is() {
-        let luck = Luck::default();
-        let asked = |reads: u32, found: bool| {
-            let asking = |_: &u32| luck.asks().then(|| luck.note(found)).is_some();
-            (0..reads).filter(asking).count()
-        };
-        assert_eq!(asked(28, false), 28);
-        assert_eq!(asked(160, false), 10);
-        assert!(asked(400, true) >= 150, "it is believed again after some five finds");
-        assert_eq!(asked(100, true), 100);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod hint_file;
 pub(crate) mod keeper;
+pub(crate) mod luck;
 pub(crate) mod manifest_file;
 pub(crate) mod reserve;
 pub(crate) mod scan;

@@ -8,6 +8,7 @@ use crate::format::manifest::Sealed;
 use crate::format::record::{Header, Kind};
 use crate::format::segment::file_name;
 use crate::fs::File;
+use crate::log::luck::Luck;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,6 +82,8 @@ pub(crate) struct Segment {
     pub(crate) quarantined: bool,
     /// A merge has exchanged it in the manifest. No other reads it: its records are in the outputs.
     pub(crate) exchanged: bool,
+    /// Of reads that ask for what the system's cache has of it.
+    pub(crate) luck: Luck,
     /// Known once it is sealed.
     pub(crate) summary: Sealed,
     /// Known once it is sealed.
@@ -105,6 +108,7 @@ impl Segment {
             bytes,
             quarantined: false,
             exchanged: false,
+            luck: Luck::default(),
             summary: Sealed::default(),
             tally: Tally::default(),
             held: Held::default(),

@@ -195,8 +195,8 @@ impl EngineTask {
         if unsent > 0 || session.over_soft_limit.is_some() {
             self.limit_output(slot);
         }
-        if self.spare_outputs.len() < SPARE_OUTPUTS && output.is_empty() && output.footprint() <= SPARE_BYTES
-        {
+        let is_spare = output.is_empty() && (1..=SPARE_BYTES).contains(&output.footprint());
+        if is_spare && self.spare_outputs.len() < SPARE_OUTPUTS {
             self.spare_outputs.push(output);
         }
     }

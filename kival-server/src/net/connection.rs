@@ -25,8 +25,9 @@ const MOST_IN_FLIGHT: u32 = 8;
 /// A connection is not read while this much of its output waits, in bytes.
 const MOST_UNSENT: usize = 1 << 20;
 
-/// Least and most room for a read, in bytes. The least is that of a buffer which all connections of a thread use in
-/// turn: it stays in the processor's caches, and what came is copied out in just its size.
+/// Least and most room for a read, in bytes. Where no part of a command has come yet, the least is that of a buffer
+/// which all connections of a thread use in turn: it stays in the processor's caches, and what came is copied out in
+/// just its size.
 const LEAST_ROOM: usize = 16 << 10;
 // A value of 64 KiB and what stands around it fit one read.
 const MOST_ROOM: usize = 65 << 10;
