@@ -71,6 +71,21 @@ fn what_was_superseded_stays_for_its_time_and_goes_after_it() {
 }
 
 #[test]
+fn a_segment_in_which_nothing_is_live_is_held_too() {
+    let (store, fs) = keeping_history();
+    for value in [b"1", b"2"] {
+        // Each session has a segment of its own.
+        let (mut engine, _) = store.open();
+        turn(&mut engine, |engine| engine.put(0, b"over", value, 0).unwrap());
+        engine.close().unwrap();
+    }
+    compact_at(&store, START + 1000);
+    assert_eq!(versions(&fs, b"over"), 2);
+    compact_at(&store, START + 2 * RETENTION);
+    assert_eq!(versions(&fs, b"over"), 1);
+}
+
+#[test]
 fn a_deleted_key_does_not_come_back_while_its_value_is_held() {
     let (store, fs) = keeping_history();
     overwritten_and_deleted(&store);
